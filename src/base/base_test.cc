@@ -1,0 +1,131 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/bytes.h"
+#include "base/dtype.h"
+#include "base/files.h"
+#include "base/json.h"
+#include "base/queue.h"
+#include "base/rng.h"
+#include "base/sha256.h"
+#include "base/status.h"
+
+namespace tessera {
+namespace {
+
+Result<int> half(int value) {
+  if (value % 2 != 0) return invalid_argument("odd");
+  return value / 2;
+}
+Result<int> quarter(int value) {
+  TESSERA_ASSIGN_OR_RETURN(int h, half(value));
+  return half(h);
+}
+
+TEST(Status, CarriesCodeAndContext) {
+  EXPECT_EQ(*quarter(8), 2);
+  EXPECT_EQ(quarter(6).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(quarter(6).status().with_context("quarter").to_string(), "invalid argument: quarter: odd");
+}
+
+TEST(DType, HalfRoundTripsEveryValue) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half_bits = static_cast<uint16_t>(bits);
+    const float wide = f16_to_f32(half_bits);
+    if (std::isnan(wide)) {
+      EXPECT_TRUE(std::isnan(f16_to_f32(f32_to_f16(wide))));
+    } else {
+      EXPECT_EQ(f32_to_f16(wide), half_bits);
+    }
+  }
+}
+
+TEST(DType, HalfMatchesTheCompilersConversion) {
+  for (uint32_t i = 0; i < 2000000; ++i) {
+    const float value = std::bit_cast<float>(i * 2147u + 12345u);
+    if (std::isnan(value)) continue;
+    EXPECT_EQ(f32_to_f16(value), std::bit_cast<uint16_t>(static_cast<_Float16>(value))) << value;
+  }
+}
+
+TEST(DType, BFloatRoundsToNearestEven) {
+  EXPECT_EQ(f32_to_bf16(std::bit_cast<float>(0x3f808000u)), 0x3f80);  // tie goes to even
+  EXPECT_EQ(f32_to_bf16(std::bit_cast<float>(0x3f818000u)), 0x3f82);
+  EXPECT_EQ(f32_to_bf16(std::bit_cast<float>(0x3f808001u)), 0x3f81);
+  EXPECT_TRUE(std::isnan(bf16_to_f32(f32_to_bf16(std::nanf("")))));
+}
+
+TEST(DType, BytesAreCheckedForWholeBlocksAndOverflow) {
+  EXPECT_EQ(*dtype_bytes(DType::kQ4_K, 512), 288u);
+  EXPECT_FALSE(dtype_bytes(DType::kQ4_0, 33).ok());
+  EXPECT_FALSE(dtype_bytes(DType::kF32, uint64_t{1} << 62).ok());
+}
+
+TEST(ByteReader, EndsAtTheEnd) {
+  const uint8_t bytes[] = {1, 0, 0, 0, 'h', 'i'};
+  ByteReader reader(bytes);
+  EXPECT_EQ(*reader.read<uint32_t>(), 1u);
+  EXPECT_EQ(*reader.take_string(2), "hi");
+  EXPECT_EQ(reader.read<uint8_t>().status().code(), Code::kCorrupt);
+}
+
+TEST(Files, AtomicWriteMapAndRead) {
+  const auto path =
+      std::filesystem::temp_directory_path() / ("tessera_base_test_" + std::to_string(getpid()));
+  ASSERT_TRUE(write_file_atomic(path, "hello").ok());
+  EXPECT_EQ(*read_file(path), "hello");
+  EXPECT_FALSE(read_file(path, 3).ok());
+  auto map = MappedFile::open(path);
+  ASSERT_TRUE(map.ok());
+  EXPECT_EQ((*map)->bytes().size(), 5u);
+  (*map)->will_need(0, 5);
+  std::filesystem::remove(path);
+  EXPECT_EQ(MappedFile::open(path).status().code(), Code::kNotFound);
+}
+
+TEST(Sha256, KnownVectors) {
+  EXPECT_EQ(to_hex(sha256(as_bytes("abc"))),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(to_hex(hmac_sha256(as_bytes("key"), as_bytes("The quick brown fox jumps over the lazy dog"))),
+            "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8");
+  EXPECT_EQ(git_blob_id(as_bytes("hello\n")), "ce013625030ba8dba906f756967f9e9ca394464a");
+}
+
+TEST(Json, RefusesDeepNestingAndBadUtf8) {
+  EXPECT_TRUE(parse_json("{\"a\":[1,2]}").ok());
+  EXPECT_FALSE(parse_json(std::string(100000, '[')).ok());
+  EXPECT_FALSE(parse_json("\"\xff\"").ok());
+  EXPECT_EQ(parse_json("{").status().code(), Code::kInvalidArgument);
+}
+
+TEST(Rng, PhiloxKnownAnswer) {
+  // Known-answer test of the Random123 distribution: philox4x32-10, all ones.
+  const Philox r = philox(~uint64_t{0}, ~uint64_t{0}, ~uint64_t{0});
+  EXPECT_EQ(r.out[0], 0x408f276du);
+  EXPECT_EQ(r.out[1], 0x41c83b0eu);
+  EXPECT_EQ(r.out[2], 0xa20bc7c6u);
+  EXPECT_EQ(r.out[3], 0x6d5451fdu);
+  EXPECT_EQ(uniform_at(7, 0, 3), uniform_at(7, 0, 3));
+  EXPECT_NE(uniform_at(7, 0, 3), uniform_at(7, 1, 3));
+}
+
+TEST(BoundedQueue, RefusesWhenFullAndWakesOnClose) {
+  BoundedQueue<int> queue(2);
+  EXPECT_TRUE(queue.try_push(1));
+  EXPECT_TRUE(queue.try_push(2));
+  EXPECT_FALSE(queue.try_push(3));
+  EXPECT_EQ(queue.pop(std::chrono::seconds(1)), 1);
+  std::thread closer([&] { queue.close(); });
+  EXPECT_EQ(queue.pop(std::chrono::seconds(1)), 2);
+  EXPECT_EQ(queue.pop(std::chrono::seconds(10)), std::nullopt);
+  closer.join();
+  EXPECT_FALSE(queue.try_push(4));
+}
+
+}  // namespace
+}  // namespace tessera
