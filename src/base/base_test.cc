@@ -3,11 +3,13 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/bytes.h"
 #include "base/dtype.h"
+#include "base/executor.h"
 #include "base/files.h"
 #include "base/json.h"
 #include "base/queue.h"
@@ -125,6 +127,25 @@ TEST(BoundedQueue, RefusesWhenFullAndWakesOnClose) {
   EXPECT_EQ(queue.pop(std::chrono::seconds(10)), std::nullopt);
   closer.join();
   EXPECT_FALSE(queue.try_push(4));
+}
+
+TEST(ThreadExecutor, KeepsOrderFiresTimersAndCancels) {
+  std::vector<int> order;
+  std::promise<void> done;
+  {
+    auto executor = make_thread_executor("test");
+    executor->post_after(std::chrono::milliseconds(30), [&] {
+      order.push_back(3);
+      done.set_value();
+    });
+    const TimerId cancelled =
+        executor->post_after(std::chrono::milliseconds(5), [&] { order.push_back(99); });
+    executor->cancel(cancelled);
+    executor->post([&] { order.push_back(1); });
+    executor->post([&] { order.push_back(2); });
+    done.get_future().wait();
+  }
+  EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
 }
 
 }  // namespace

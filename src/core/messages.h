@@ -102,6 +102,13 @@ struct Failed {
 using Message =
     std::variant<OpenSession, StartSession, Rows, Token, CloseSession, Opened, Refused, Preempted, Failed>;
 
+// Takes messages for a named worker or gateway. Thread-safe; must not block.
+class MessageSink {
+ public:
+  virtual ~MessageSink() = default;
+  virtual void send(const std::string& to, Message message) = 0;
+};
+
 inline SessionId session_of(const Message& message) {
   return std::visit([](const auto& m) { return m.session; }, message);
 }

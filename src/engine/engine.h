@@ -30,12 +30,8 @@ struct EngineOptions {
   size_t queue_capacity = 65536;
 };
 
-// Where outputs go; called on the engine's thread, must not block. `to` is a worker's or a gateway's name.
-class MessageSink {
- public:
-  virtual ~MessageSink() = default;
-  virtual void send(const std::string& to, Message message) = 0;
-};
+// Outputs go to a MessageSink, on the engine's thread; `to` is a worker's or a gateway's name.
+using tessera::MessageSink;
 
 // A snapshot for /metrics, status and invariant I6.
 struct EngineStats {
