@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "base/sha256.h"
 #include "base/status.h"
+#include "base/utf8.h"
 
 namespace tessera {
 namespace {
@@ -146,6 +147,15 @@ TEST(ThreadExecutor, KeepsOrderFiresTimersAndCancels) {
     done.get_future().wait();
   }
   EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
+}
+
+TEST(Utf8, ReplacesMaximalInvalidParts) {
+  EXPECT_EQ(replace_invalid_utf8("a\xF0\x9F\x8C\x9E"), "a\xF0\x9F\x8C\x9E");
+  EXPECT_EQ(replace_invalid_utf8("\xF0\x9F\x8C"), "\xEF\xBF\xBD");          // truncated: one
+  EXPECT_EQ(replace_invalid_utf8("\xC0\xAF"), "\xEF\xBF\xBD\xEF\xBF\xBD");  // overlong: one a byte
+  EXPECT_EQ(replace_invalid_utf8("\xED\xA0\x80").size(), 9u);               // surrogate
+  EXPECT_FALSE(is_valid_utf8("\xF4\x90\x80\x80"));
+  EXPECT_TRUE(is_valid_utf8("\xE2\x80\x94"));
 }
 
 }  // namespace
