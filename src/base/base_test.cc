@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/bytes.h"
+#include "base/config.h"
 #include "base/dtype.h"
 #include "base/executor.h"
 #include "base/files.h"
@@ -156,6 +157,49 @@ TEST(Utf8, ReplacesMaximalInvalidParts) {
   EXPECT_EQ(replace_invalid_utf8("\xED\xA0\x80").size(), 9u);               // surrogate
   EXPECT_FALSE(is_valid_utf8("\xF4\x90\x80\x80"));
   EXPECT_TRUE(is_valid_utf8("\xE2\x80\x94"));
+}
+
+struct SampleOptions {
+  int threads = 4;
+  bool quiet = false;
+  ByteSize kv_memory{1};
+  std::optional<double> rate;
+  std::vector<std::string> keys;
+  template <typename V>
+  void fields(V& v) {
+    v("threads", threads, "");
+    v("quiet", quiet, "");
+    v("kv-memory", kv_memory, "");
+    v("rate", rate, "");
+    v("keys", keys, "");
+  }
+};
+
+TEST(Config, EnvironmentOverridesDefaultsAndNamesWhatIsWrong) {
+  setenv("TESSERA_KV_MEMORY", "1.5GiB", 1);
+  setenv("TESSERA_QUIET", "yes", 1);
+  setenv("TESSERA_RATE", "2.5", 1);
+  setenv("TESSERA_KEYS", "a,b", 1);
+  SampleOptions options;
+  ASSERT_TRUE(apply_environment(options).ok());
+  EXPECT_EQ(options.kv_memory.bytes, uint64_t{3} << 29);
+  EXPECT_TRUE(options.quiet);
+  EXPECT_EQ(options.threads, 4);
+  EXPECT_EQ(options.rate, 2.5);
+  EXPECT_EQ(options.keys, (std::vector<std::string>{"a", "b"}));
+  setenv("TESSERA_THREADS", "4x", 1);
+  EXPECT_EQ(apply_environment(options).message(), "TESSERA_THREADS: '4x' is no number");
+  for (const char* name : {"KV_MEMORY", "QUIET", "RATE", "KEYS", "THREADS"})
+    unsetenv((std::string("TESSERA_") + name).c_str());
+}
+
+TEST(Config, ByteSizes) {
+  EXPECT_EQ(parse_byte_size("8GB")->bytes, 8000000000u);
+  EXPECT_EQ(parse_byte_size("512 mib")->bytes, uint64_t{512} << 20);
+  EXPECT_EQ(parse_byte_size("123")->bytes, 123u);
+  for (const char* bad : {"", "GiB", "-1GiB", "1e400", "3 apples"})
+    EXPECT_FALSE(parse_byte_size(bad).ok()) << bad;
+  EXPECT_EQ(format_bytes(98362432), "93.8 MiB");
 }
 
 }  // namespace
