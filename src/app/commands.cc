@@ -1,0 +1,11 @@
+#include "app/commands.h"
+
+namespace tessera::app {
+
+std::vector<Command> all_commands() {
+  return {serve_command(),  run_command(),      chat_command(),       pull_command(),
+          models_command(), tokenize_command(), detokenize_command(), template_command(),
+          logits_command(), bench_command(),    doctor_command()};
+}
+
+}  // namespace tessera::app

@@ -1,0 +1,20 @@
+// The verbs, one file each.
+#pragma once
+
+#include "app/command.h"
+
+namespace tessera::app {
+
+Command serve_command();
+Command run_command();
+Command chat_command();
+Command pull_command();
+Command models_command();
+Command tokenize_command();
+Command detokenize_command();
+Command template_command();
+Command logits_command();
+Command bench_command();
+Command doctor_command();
+
+}  // namespace tessera::app
