@@ -233,7 +233,9 @@ Result<uint64_t> alignment_of(const Metadata& metadata) {
 Status place_tensors(std::vector<TensorInfo>& tensors, uint64_t header_bytes, uint64_t file_bytes,
                      uint64_t alignment) {
   const uint64_t data_start = (header_bytes + alignment - 1) / alignment * alignment;
-  const uint64_t data_bytes = file_bytes > data_start ? file_bytes - data_start : 0;
+  if (tensors.empty()) return {};
+  if (data_start > file_bytes) return corrupt("the file ends before its tensor data (truncated?)");
+  const uint64_t data_bytes = file_bytes - data_start;
   for (TensorInfo& tensor : tensors) {
     if (tensor.offset % alignment != 0)
       return corrupt("tensor " + tensor.name + " lies at offset " + std::to_string(tensor.offset) +

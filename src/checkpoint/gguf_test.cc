@@ -79,6 +79,12 @@ TEST(Gguf, RefusesEveryTruncation) {
     EXPECT_FALSE(parse(whole.substr(0, length)).ok()) << length;
 }
 
+TEST(Gguf, RefusesAnEmptyTensorBehindTheEnd) {
+  const std::string whole = GgufBuilder().tensor("t", {0}, 0, "").build();
+  ASSERT_TRUE(parse(whole).ok());
+  EXPECT_FALSE(parse(whole.substr(0, whole.size() - 1)).ok());
+}
+
 TEST(Gguf, SurvivesMutations) {
   const std::string whole = small_file().build();
   std::mt19937 random(7);
