@@ -95,13 +95,14 @@ class Chat {
 int chat(ChatOptions& options) {
   auto local = LocalCluster::start(options, nullptr);
   if (!local.ok()) return report(local.status());
-  if (!(*local)->completer()->info().has_chat_template)
+  LocalCompleter completer(**local);
+  if (!completer.get()->info().has_chat_template)
     return report(unsupported(options.model + " ships no chat template; use `tessera run --raw`"));
   const bool terminal = isatty(STDIN_FILENO) != 0;
   if (terminal)
     std::fprintf(stderr, "%s: /help for commands, Ctrl-D to leave\n", (*local)->model().served_name.c_str());
   InterruptGuard interrupts;
-  Chat conversation(*(*local)->completer(), options);
+  Chat conversation(*completer.get(), options);
   std::string line;
   for (;;) {
     if (terminal) std::fputs("> ", stderr);

@@ -48,9 +48,10 @@ int run(RunOptions& options) {
     return report(invalid_argument("--max-tokens is at least 1"));
   auto local = LocalCluster::start(options, nullptr);
   if (!local.ok()) return report(local.status());
+  LocalCompleter completer(**local);
 
   api::CompletionRequest request;
-  request.chat = !options.raw && (*local)->completer()->info().has_chat_template;
+  request.chat = !options.raw && completer.get()->info().has_chat_template;
   request.sampling.temperature = static_cast<float>(options.temperature);
   request.sampling.top_p = static_cast<float>(options.top_p.value_or(1.0));
   request.max_tokens =
@@ -65,7 +66,7 @@ int run(RunOptions& options) {
     request.prompts = {options.prompt};
   }
   InterruptGuard interrupts;
-  const Answer answer = stream_answer(*(*local)->completer(), std::move(request), interrupts);
+  const Answer answer = stream_answer(*completer.get(), std::move(request), interrupts);
   std::fputc('\n', stdout);
   if (!answer.status.ok()) return report(answer.status);
   return answer.interrupted ? kInterrupted : kDone;

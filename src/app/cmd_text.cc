@@ -4,7 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
-#include "app/model_runtime.h"
+#include "app/model_names.h"
+#include "text/model_text.h"
 
 namespace tessera::app {
 namespace {

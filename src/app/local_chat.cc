@@ -65,7 +65,9 @@ class TerminalSink final : public api::CompletionSink {
 
 InterruptGuard::InterruptGuard() {
   g_interrupted = 0;
-  std::signal(SIGINT, on_interrupt);
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;  // no SA_RESTART: a read at the prompt ends, too
+  sigaction(SIGINT, &action, nullptr);
 }
 InterruptGuard::~InterruptGuard() {
   std::signal(SIGINT, SIG_DFL);

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "app/model_runtime.h"
+#include "app/local_completer.h"
 
 namespace tessera::app {
 

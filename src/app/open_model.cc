@@ -1,14 +1,14 @@
-#include "app/model_runtime.h"
+#include "app/open_model.h"
 
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "app/memory.h"
+#include "app/model_names.h"
 #include "base/sha256.h"
-#include "fetch/model_names.h"
 
 namespace tessera::app {
 namespace {
@@ -65,19 +65,6 @@ std::string identity_of(const checkpoint::Source& source) {
   return to_hex(hash.finish());
 }
 
-uint64_t available_memory() {
-  std::ifstream info("/proc/meminfo");
-  std::string key, unit;
-  uint64_t kilobytes = 0;
-  uint64_t available = 0;
-  while (info >> key >> kilobytes >> unit)
-    if (key == "MemAvailable:") available = kilobytes * 1024;
-  std::ifstream limit_file("/sys/fs/cgroup/memory.max"), used_file("/sys/fs/cgroup/memory.current");
-  uint64_t limit = 0, used = 0;
-  if (limit_file >> limit && used_file >> used && limit > used) available = std::min(available, limit - used);
-  return available;
-}
-
 // A progress line while weights load, on a terminal only.
 class LoadProgress {
  public:
@@ -95,28 +82,7 @@ class LoadProgress {
   std::chrono::steady_clock::time_point last_{};
 };
 
-// Ends with the first token of a session, or with its failure.
-class ProbeObserver final : public cluster::SessionObserver {
- public:
-  explicit ProbeObserver(std::function<void(Status)> done) : done_(std::move(done)) {}
-  void on_started(int) override {}
-  void on_token(const Token&) override { finish(Status()); }
-  void on_failed(const Status& reason) override { finish(reason); }
-
- private:
-  void finish(const Status& status) {
-    if (done_) std::exchange(done_, nullptr)(status);
-  }
-  std::function<void(Status)> done_;
-};
-
 }  // namespace
-
-Result<fs::path> find_model(const std::string& name) {
-  if (name.empty())
-    return invalid_argument("say which model: --model NAME, for example --model smollm2:135m");
-  return fetch::locate_model(name, fs::path(tessera_home()) / "models");
-}
 
 Result<tensor::Isa> chosen_isa(const ModelOptions& options) {
   if (options.device != "auto" && options.device != "cpu")
@@ -173,79 +139,6 @@ Result<std::unique_ptr<model::Model>> load_range(const OpenedModel& opened, Bloc
   load.format = opened.format;
   load.progress = [&progress](uint64_t done, uint64_t total) { progress.update(done, total); };
   return model::Model::load(opened.spec, opened.source, range, backend, load);
-}
-
-Result<std::unique_ptr<LocalCluster>> LocalCluster::start(const ModelOptions& options,
-                                                          obs::Metrics* metrics) {
-  std::unique_ptr<LocalCluster> local(new LocalCluster);
-  TESSERA_ASSIGN_OR_RETURN(local->opened_, open_model(options));
-  const OpenedModel& opened = local->opened_;
-  TESSERA_RETURN_IF_ERROR(check_memory(opened, options));
-  TESSERA_ASSIGN_OR_RETURN(tensor::Isa isa, chosen_isa(options));
-  local->pool_ = tensor::make_thread_pool(options.threads);
-
-  Route route;
-  std::string fingerprint;
-  for (size_t i = 0; i < opened.ranges.size(); ++i) {
-    auto backend = tensor::make_cpu_backend(local->pool_, {.isa = isa});
-    TESSERA_ASSIGN_OR_RETURN(auto model, load_range(opened, opened.ranges[i], *backend));
-    engine::EngineOptions engine_options;
-    engine_options.worker_name = "local-" + std::to_string(i);
-    engine_options.model_identity = opened.identity;
-    engine_options.kv_memory_bytes = options.kv_memory.bytes *
-                                     static_cast<uint64_t>(opened.ranges[i].size()) /
-                                     static_cast<uint64_t>(opened.spec.num_blocks);
-    engine_options.kv_dtype = opened.kv_dtype;
-    engine_options.context_length = opened.context_length;
-    engine_options.max_batch_tokens = options.max_batch_tokens;
-    engine_options.max_sequences = options.max_sequences;
-    TESSERA_ASSIGN_OR_RETURN(auto engine, engine::Engine::create(std::move(model), std::move(backend),
-                                                                 engine_options, local->transport_, metrics));
-    fingerprint = engine->numerics().to_string();
-    local->opened_.context_length = std::min(local->opened_.context_length, engine->context_length());
-    route.push_back({engine_options.worker_name, opened.ranges[i]});
-    local->workers_.push_back(std::make_unique<worker::EngineHost>(engine_options.worker_name,
-                                                                   std::move(engine), local->transport_));
-  }
-
-  local->router_ = std::make_unique<cluster::FixedRouter>(std::move(route));
-  local->session_executor_ = make_thread_executor("sessions");
-  local->prepare_executor_ = make_thread_executor("prepare");
-  local->sessions_ = std::make_unique<cluster::SessionManager>(
-      cluster::SessionManagerOptions{}, local->transport_, *local->session_executor_, *local->router_);
-  local->transport_.add("gateway", *local->sessions_);
-
-  gateway::ServedModel served;
-  served.info.id = opened.served_name;
-  served.info.created = SystemClock().unix_time_ms() / 1000;
-  served.info.context_length = opened.context_length;
-  served.info.vocab_size = opened.spec.vocab;
-  served.info.has_tokenizer = opened.text.tokenizer != nullptr;
-  served.info.has_chat_template = opened.text.chat_template != nullptr;
-  served.text = opened.text;
-  served.system_fingerprint = "fp_" + to_hex(sha256(as_bytes(fingerprint))).substr(0, 12);
-  local->completer_ =
-      gateway::make_session_completer(std::move(served), *local->sessions_, *local->prepare_executor_);
-  return local;
-}
-
-void LocalCluster::probe(std::function<void(Status)> done) {
-  cluster::SessionRequest request;
-  request.prompt = {opened_.spec.bos_token >= 0 && opened_.spec.bos_token < opened_.spec.vocab
-                        ? opened_.spec.bos_token
-                        : 0};
-  request.params.temperature = 0;
-  request.params.max_tokens = 1;
-  auto observer = std::make_shared<ProbeObserver>(std::move(done));
-  auto submitted = sessions_->submit(std::move(request), observer);
-  if (!submitted.ok()) observer->on_failed(submitted.status());
-}
-
-LocalCluster::~LocalCluster() {
-  transport_.remove("gateway");
-  workers_.clear();           // no more tokens
-  prepare_executor_.reset();  // no more submits
-  session_executor_.reset();
 }
 
 }  // namespace tessera::app
