@@ -159,38 +159,19 @@ TEST(Utf8, ReplacesMaximalInvalidParts) {
   EXPECT_TRUE(is_valid_utf8("\xE2\x80\x94"));
 }
 
-struct SampleOptions {
-  int threads = 4;
-  bool quiet = false;
-  ByteSize kv_memory{1};
+TEST(Config, FieldsParseFromText) {
   std::optional<double> rate;
   std::vector<std::string> keys;
-  template <typename V>
-  void fields(V& v) {
-    v("threads", threads, "");
-    v("quiet", quiet, "");
-    v("kv-memory", kv_memory, "");
-    v("rate", rate, "");
-    v("keys", keys, "");
-  }
-};
-
-TEST(Config, EnvironmentOverridesDefaultsAndNamesWhatIsWrong) {
-  setenv("TESSERA_KV_MEMORY", "1.5GiB", 1);
-  setenv("TESSERA_QUIET", "yes", 1);
-  setenv("TESSERA_RATE", "2.5", 1);
-  setenv("TESSERA_KEYS", "a,b", 1);
-  SampleOptions options;
-  ASSERT_TRUE(apply_environment(options).ok());
-  EXPECT_EQ(options.kv_memory.bytes, uint64_t{3} << 29);
-  EXPECT_TRUE(options.quiet);
-  EXPECT_EQ(options.threads, 4);
-  EXPECT_EQ(options.rate, 2.5);
-  EXPECT_EQ(options.keys, (std::vector<std::string>{"a", "b"}));
-  setenv("TESSERA_THREADS", "4x", 1);
-  EXPECT_EQ(apply_environment(options).message(), "TESSERA_THREADS: '4x' is no number");
-  for (const char* name : {"KV_MEMORY", "QUIET", "RATE", "KEYS", "THREADS"})
-    unsetenv((std::string("TESSERA_") + name).c_str());
+  bool quiet = false;
+  int threads = 0;
+  EXPECT_TRUE(parse_field("2.5", rate).ok());
+  EXPECT_EQ(rate, 2.5);
+  EXPECT_TRUE(parse_field("a,b", keys).ok());
+  EXPECT_EQ(keys, (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(parse_field("yes", quiet).ok());
+  EXPECT_TRUE(quiet);
+  EXPECT_EQ(parse_field("4x", threads).message(), "'4x' is no number");
+  EXPECT_EQ(environment_name("kv-memory"), "TESSERA_KV_MEMORY");
 }
 
 TEST(Config, ByteSizes) {

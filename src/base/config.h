@@ -54,18 +54,4 @@ Status parse_field(std::string_view text, std::optional<T>& value) {
 // TESSERA_MAX_BATCH_TOKENS for "max-batch-tokens".
 std::string environment_name(std::string_view field);
 
-// Overwrites the fields that the environment sets; the first error wins.
-template <typename Options>
-Status apply_environment(Options& options) {
-  Status first;
-  auto visit = [&](std::string_view name, auto& value, std::string_view) {
-    auto text = environment(environment_name(name));
-    if (!text) return;
-    Status status = parse_field(*text, value);
-    if (!status.ok() && first.ok()) first = status.with_context(environment_name(name));
-  };
-  options.fields(visit);
-  return first;
-}
-
 }  // namespace tessera
