@@ -31,10 +31,12 @@ struct CompletionRequest {
   std::optional<uint64_t> seed;   // none: random
   std::optional<int> max_tokens;  // none: as much as the context holds (chat), 16 (text)
   std::vector<std::string> stop;  // stop strings
-  bool echo = false;              // text completions: the prompt is part of the answer
+  // Text completions: the first delta of each choice carries the prompt's text, and its scores if
+  // sampling.prompt_logprobs.
+  bool echo = false;
   bool return_token_ids = false;
   std::string cache_salt;
-  int priority = 0;
+  int priority = 0;  // higher first
 };
 
 struct TokenText {

@@ -1,0 +1,44 @@
+#include "api/model_set.h"
+
+#include <algorithm>
+
+namespace tessera::api {
+
+void ModelSet::add(std::shared_ptr<Completer> completer) {
+  std::string name = completer->info().id;
+  MutexLock lock(mutex_);
+  for (Entry& entry : entries_) {
+    if (entry.name != name) continue;
+    entry.completer = std::move(completer);
+    return;
+  }
+  entries_.push_back({std::move(name), std::move(completer)});
+}
+
+void ModelSet::remove(const std::string& name) {
+  MutexLock lock(mutex_);
+  entries_.erase(
+      std::remove_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.name == name; }),
+      entries_.end());
+}
+
+ApiResult<std::shared_ptr<Completer>> ModelSet::find(const std::optional<std::string>& name) const {
+  MutexLock lock(mutex_);
+  if (entries_.empty()) return service_unavailable("No model is loaded yet.");
+  if (!name) {
+    if (entries_.size() == 1) return entries_[0].completer;
+    return invalid_request("Several models are served: name one in 'model'.", "model");
+  }
+  for (const Entry& entry : entries_)
+    if (entry.name == *name) return entry.completer;
+  return model_not_found(*name);
+}
+
+std::vector<ModelInfo> ModelSet::list() const {
+  MutexLock lock(mutex_);
+  std::vector<ModelInfo> infos;
+  for (const Entry& entry : entries_) infos.push_back(entry.completer->info());
+  return infos;
+}
+
+}  // namespace tessera::api

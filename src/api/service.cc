@@ -1,0 +1,184 @@
+#include "api/service.h"
+
+#include <atomic>
+#include <nlohmann/json.hpp>
+
+#include "api/openai_request.h"
+#include "api/openai_response.h"
+
+namespace tessera::api {
+namespace {
+
+// The completer's cancel function, which may be wanted before submit() has returned it. Thread-safe.
+class CancelOnce {
+ public:
+  void set(std::function<void()> cancel) {
+    {
+      MutexLock lock(mutex_);
+      if (!fired_) {
+        if (!closed_) cancel_ = std::move(cancel);
+        return;
+      }
+    }
+    cancel();
+  }
+  void fire() {
+    std::function<void()> cancel;
+    {
+      MutexLock lock(mutex_);
+      if (closed_) return;
+      fired_ = true;
+      cancel = std::move(cancel_);
+      cancel_ = nullptr;
+    }
+    if (cancel) cancel();
+  }
+  // The completion is over: nothing is left to cancel, or to keep alive.
+  void close() {
+    MutexLock lock(mutex_);
+    closed_ = true;
+    cancel_ = nullptr;
+  }
+
+ private:
+  Mutex mutex_;
+  std::function<void()> cancel_ TESSERA_GUARDED_BY(mutex_);
+  bool fired_ TESSERA_GUARDED_BY(mutex_) = false;
+  bool closed_ TESSERA_GUARDED_BY(mutex_) = false;
+};
+
+// One request under way. The completer owns it as its sink; the writer knows it weakly. The sink's calls come
+// one after another, so only ended_ and cancel_ are shared with client_gone().
+class Job final : public CompletionSink, public std::enable_shared_from_this<Job> {
+ public:
+  Job(const OpenAiRequest& request, int64_t created, std::shared_ptr<net::ResponseWriter> writer,
+      std::shared_ptr<CompletionObserver> observer)
+      : stream_(request.stream),
+        n_(request.completion.n),
+        choices_(request.completion.chat ? n_ : n_ * static_cast<int>(request.completion.prompts.size())),
+        logprobs_(request.completion.sampling.top_logprobs >= 0),
+        head_(answer_head(request, created)),
+        writer_(std::move(writer)),
+        observer_(std::move(observer)) {
+    if (!stream_) collected_.resize(static_cast<size_t>(choices_));
+  }
+
+  void run(Completer& completer, CompletionRequest request) {
+    writer_->on_client_gone([weak = weak_from_this()] {
+      if (auto job = weak.lock()) job->client_gone();
+    });
+    cancel_.set(completer.submit(std::move(request), shared_from_this()));
+  }
+
+  void on_start(const Start& start) override {
+    head_.start = start;
+    if (ended_ || !stream_) return;
+    events_.emplace(head_, choices_, n_);
+    writer_->begin_stream(200, "text/event-stream",
+                          {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}});
+  }
+
+  bool on_delta(const Delta& delta) override {
+    if (ended_) return false;
+    TESSERA_CHECK(delta.choice >= 0 && delta.choice < choices_, "a delta of a choice that nobody asked for");
+    if (!delta.token_ids.empty())
+      observer_->on_tokens(delta.choice, static_cast<int>(delta.token_ids.size()));
+    if (!stream_) {
+      collected_[static_cast<size_t>(delta.choice)].append(delta);
+      return !writer_->client_gone();
+    }
+    const std::string events = events_->delta(delta);
+    if (events.empty()) return !writer_->client_gone();
+    if (writer_->write(events)) return true;
+    client_gone();
+    return false;
+  }
+
+  void on_done(const Usage& usage) override {
+    cancel_.close();
+    if (ended_.exchange(true)) return;
+    if (stream_) {
+      writer_->write(events_->done(usage));
+      writer_->end_stream();
+    } else {
+      net::HttpResponse response;
+      response.status = 200;
+      response.content_type = "application/json";
+      response.body = completion_body(head_, collected_, n_, logprobs_, usage);
+      writer_->send(std::move(response));
+    }
+    observer_->on_end(200, usage);
+  }
+
+  void on_error(const ApiError& error) override {
+    cancel_.close();
+    if (ended_.exchange(true)) return;
+    if (events_) {
+      writer_->write(StreamWriter::error(error));
+      writer_->end_stream();
+    } else {
+      writer_->send(error_response(error));
+    }
+    observer_->on_end(error.status, {});
+  }
+
+ private:
+  void client_gone() {
+    if (ended_.exchange(true)) return;
+    observer_->on_end(499, {});
+    cancel_.fire();
+  }
+
+  const bool stream_;
+  const int n_;
+  const int choices_;
+  const bool logprobs_;
+  AnswerHead head_;
+  std::optional<StreamWriter> events_;  // once a stream's head is sent
+  std::vector<CollectedChoice> collected_;
+  const std::shared_ptr<net::ResponseWriter> writer_;
+  const std::shared_ptr<CompletionObserver> observer_;
+  std::atomic<bool> ended_{false};  // the answer is complete, or nobody reads it
+  CancelOnce cancel_;
+};
+
+struct Accepted {
+  std::shared_ptr<Completer> completer;
+  OpenAiRequest request;
+};
+
+ApiResult<Accepted> accept(Endpoint endpoint, const std::string& body, const ModelSet& models,
+                           CompletionObserver& observer) {
+  const Result<Json> json = parse_json(body);
+  if (!json.ok()) return error_from_status(json.status());
+  auto name = requested_model(*json);
+  if (auto* error = std::get_if<ApiError>(&name)) return std::move(*error);
+  auto completer = models.find(std::get<0>(name));
+  if (auto* error = std::get_if<ApiError>(&completer)) return std::move(*error);
+  const ModelInfo model = std::get<0>(completer)->info();
+  observer.on_model(model.id);
+  auto request = endpoint == Endpoint::kChatCompletions ? parse_chat_completion(*json, model)
+                                                        : parse_text_completion(*json, model);
+  if (auto* error = std::get_if<ApiError>(&request)) return std::move(*error);
+  return Accepted{std::get<0>(std::move(completer)), std::get<0>(std::move(request))};
+}
+
+}  // namespace
+
+void CompletionService::handle(Endpoint endpoint, const net::HttpRequest& request,
+                               std::shared_ptr<net::ResponseWriter> writer,
+                               std::shared_ptr<CompletionObserver> observer) const {
+  auto accepted = accept(endpoint, request.body, models_, *observer);
+  if (auto* error = std::get_if<ApiError>(&accepted)) {
+    writer->send(error_response(*error));
+    observer->on_end(error->status, {});
+    return;
+  }
+  auto& [completer, parsed] = std::get<Accepted>(accepted);
+  parsed.completion.request_id = request.id;
+  const auto job =
+      std::make_shared<Job>(parsed, clock_.unix_time_ms() / 1000, std::move(writer), std::move(observer));
+  job->run(*completer, std::move(parsed.completion));
+}
+
+}  // namespace tessera::api
