@@ -9,6 +9,7 @@ namespace tessera::app {
 
 struct ModelOptions {
   std::string model;
+  std::string served_name;
   std::string blocks;
   int threads = 0;
   std::string quantize;

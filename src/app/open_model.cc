@@ -96,7 +96,7 @@ Result<tensor::Isa> chosen_isa(const ModelOptions& options) {
 Result<OpenedModel> open_model(const ModelOptions& options) {
   OpenedModel opened;
   TESSERA_ASSIGN_OR_RETURN(opened.path, find_model(options.model));
-  opened.served_name = served_name(options.model);
+  opened.served_name = options.served_name.empty() ? served_name(options.model) : options.served_name;
   TESSERA_ASSIGN_OR_RETURN(opened.source, checkpoint::open_source(opened.path));
   TESSERA_ASSIGN_OR_RETURN(opened.spec,
                            model::read_spec(opened.source->config(), opened.source->generation_config()));
