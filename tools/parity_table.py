@@ -110,7 +110,7 @@ def main():
             weights = path.partition("/")[0]
             with tempfile.TemporaryDirectory() as folder:
                 if weights in ("int8", "int4"):  # the same stored weights: exact on what was quantised
-                    exact_here = {k: np.array(v) for k, v in logits(args.tessera, model, ids, ["--quantize", weights, "--dtype", "auto", "--exact-products"], folder).items()}
+                    exact_here = {k: np.array(v) for k, v in logits(args.tessera, model, ids, ["--quantize", weights], folder).items()}
                 else:
                     exact_here = exact
                 row = compare(ids, exact_here, logits(args.tessera, model, ids, path_flags(path), folder))

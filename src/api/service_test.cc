@@ -4,74 +4,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "api/test_fakes.h"
+
 namespace tessera::api {
 namespace {
-
-// Hands its sink to the test, which plays the engine.
-class ScriptedCompleter final : public Completer {
- public:
-  explicit ScriptedCompleter(std::string id = "m") {
-    info_.id = std::move(id);
-    info_.context_length = 64;
-    info_.vocab_size = 100;
-  }
-  ModelInfo info() const override { return info_; }
-  std::function<void()> submit(CompletionRequest r, std::shared_ptr<CompletionSink> s) override {
-    request = std::move(r);
-    sink = s;
-    if (during_submit) during_submit(*s);
-    return [this] { ++cancels; };
-  }
-  Result<std::vector<TokenId>> tokenize(const std::string&, bool) const override {
-    return std::vector<TokenId>{1};
-  }
-  Result<std::vector<TokenId>> tokenize_chat(const OrderedJson&, const OrderedJson*, bool) const override {
-    return std::vector<TokenId>{1};
-  }
-  Result<std::string> detokenize(const std::vector<TokenId>&) const override { return std::string("x"); }
-  std::string token_text(TokenId) const override { return "x"; }
-
-  CompletionRequest request;
-  std::shared_ptr<CompletionSink> sink;
-  std::function<void(CompletionSink&)> during_submit;
-  int cancels = 0;
-
- private:
-  ModelInfo info_;
-};
-
-class RecordingWriter final : public net::ResponseWriter {
- public:
-  void send(net::HttpResponse r) override {
-    EXPECT_EQ(status, 0) << "answered twice";
-    status = r.status;
-    body = r.body;
-    over = true;
-  }
-  void begin_stream(int s, std::string content_type, net::Headers) override {
-    EXPECT_EQ(status, 0) << "answered twice";
-    status = s;
-    type = content_type;
-  }
-  bool write(std::string chunk) override {
-    EXPECT_FALSE(over) << "written after the end";
-    if (gone) return false;
-    body += chunk;
-    return true;
-  }
-  void end_stream() override { over = true; }
-  bool client_gone() const override { return gone; }
-  void on_client_gone(std::function<void()> f) override { notify = std::move(f); }
-
-  void leave() {
-    gone = true;
-    if (notify) notify();
-  }
-  int status = 0;
-  std::string body, type;
-  bool over = false, gone = false;
-  std::function<void()> notify;
-};
 
 struct RecordingObserver final : CompletionObserver {
   void on_model(const std::string& m) override { model = m; }

@@ -21,6 +21,7 @@ namespace tessera::engine {
 struct EngineOptions {
   std::string worker_name = "local";
   std::string model_identity;  // enters every prefix hash
+  std::string model_name;      // label `model` of the metrics; empty: the family
   uint64_t kv_memory_bytes = uint64_t{2} << 30;
   DType kv_dtype = DType::kF16;
   int context_length = 0;      // 0: the model's own
