@@ -3,11 +3,12 @@
 #include "tensor/cpu/simd_portable.h"
 
 #define TESSERA_ISA portable
-// clang-format off: each builds on the ones before
-#include "tensor/cpu/kernels/attention.inc"
+// Each builds on the ones before.
+// clang-format off
 #include "tensor/cpu/kernels/math.inc"
-#include "tensor/cpu/kernels/matmul.inc"
 #include "tensor/cpu/kernels/rows.inc"
+#include "tensor/cpu/kernels/matmul.inc"
+#include "tensor/cpu/kernels/attention.inc"
 #include "tensor/cpu/kernels/table.inc"
 // clang-format on
 
