@@ -1,0 +1,66 @@
+// HttpFront: everything that the gateway answers over HTTP. Checks key and origin, finds the route, counts
+// and logs the request.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/model_set.h"
+#include "api/service.h"
+#include "base/clock.h"
+#include "base/executor.h"
+#include "gateway/api_keys.h"
+#include "gateway/cors.h"
+#include "gateway/readiness.h"
+#include "gateway/request_record.h"
+#include "net/http.h"
+#include "obs/metrics.h"
+
+namespace tessera::gateway {
+
+struct FrontOptions {
+  std::vector<std::string> api_keys;      // none: open to everybody who can connect
+  std::vector<std::string> cors_origins;  // pages that may call; "*" for all
+};
+
+// Thread-safe. All references must outlive it; the HTTP server must be stopped before it is destroyed, and
+// `work` must run nothing of it any more.
+class HttpFront final : public net::HttpHandler {
+ public:
+  // `work`: where texts of any length are tokenised, off the I/O threads.
+  HttpFront(FrontOptions options, const api::ModelSet& models, obs::Metrics& metrics, Readiness& readiness,
+            Executor& work, const Clock& clock);
+
+  void handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) override;
+
+  // From now on work is refused with 503; running answers go on, /health and /metrics still answer.
+  void start_draining() { draining_ = true; }
+  int active_requests() const { return metrics_.active(); }
+
+ private:
+  struct Call;
+  struct Route;
+  static const Route* find_route(const std::string& path);
+  static const std::vector<Route>& routes();
+
+  void answer(const Call& call, net::HttpResponse response) const;
+  void complete(api::Endpoint endpoint, const Call& call) const;
+  using TextRoute = net::HttpResponse(const std::string& body, const api::ModelSet& models);
+  void work_on_text(const Call& call, TextRoute* run);
+  void ready(const Call& call) const;
+
+  const ApiKeys keys_;
+  const Cors cors_;
+  const api::ModelSet& models_;
+  obs::Metrics& registry_;
+  Readiness& readiness_;
+  Executor& work_;
+  const api::CompletionService completions_;
+  RequestMetrics metrics_;
+  std::atomic<bool> draining_{false};
+  std::atomic<int> text_pending_{0};
+};
+
+}  // namespace tessera::gateway
