@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# What is too long for every change. nightly.sh [PART…], all parts without argument:
+#   asan       AddressSanitizer and UBSan over everything, HTTP server and program included, with the API suite
+#   fuzz       each fuzz target for ten minutes
+#   soak       an hour of mixed load on one server: flat memory, no error, KV pages conserved
+#   debian13   the two scripts in a Debian 13 chroot (debootstrap; needs root)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/packages.sh
+export CCACHE_NOHASHDIR=1
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(asan fuzz soak debian13)
+
+asan() {
+  install_packages build; install_packages test
+  scripts/build.sh asan
+  ctest --test-dir build/asan --output-on-failure
+}
+
+fuzz() {
+  install_packages build; install_packages test
+  scripts/build.sh fuzz
+  scripts/fuzz.sh build/fuzz 600
+}
+
+soak() {
+  install_packages build
+  scripts/build.sh release tessera
+  build/release/tessera pull smollm2:135m >/dev/null
+  python3 tests/soak.py --binary build/release/tessera --seconds "${TESSERA_SOAK_SECONDS:-3600}"
+}
+
+debian13() {
+  install_packages bench
+  local root=build/debian13
+  [ -x "$root/usr/bin/apt-get" ] || debootstrap --variant=minbase trixie "$root" >&2
+  rm -rf "$root/tessera" && git clone -q . "$root/tessera"
+  mkdir -p "$root/proc" && mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
+  chroot "$root" bash -c 'cd /tessera && scripts/quickstart.sh --exit && scripts/test.sh release'
+}
+
+for part in "${parts[@]}"; do
+  case $part in
+    asan | fuzz | soak | debian13) echo "== $part"; "$part" ;;
+    *) echo "nightly.sh: no part '$part' (asan fuzz soak debian13)" >&2; exit 2 ;;
+  esac
+done
