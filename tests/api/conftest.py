@@ -1,0 +1,159 @@
+"""Starts `tessera serve` once for the suite and gives tests ways to talk to it.
+
+TESSERA_BINARY       the program (default build/release/tessera)
+TESSERA_TEST_MODEL   what --model gets (default: smollm2:135m, pulled into the user's store)
+TESSERA_TEST_BLOCKS  what --blocks gets (default: not given), e.g. 0:8,8:19,19:30
+"""
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import httpx
+import openai
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = os.environ.get("TESSERA_BINARY", str(ROOT / "build/release/tessera"))
+MODEL = os.environ.get("TESSERA_TEST_MODEL", "smollm2:135m")
+BLOCKS = os.environ.get("TESSERA_TEST_BLOCKS", "")
+NAME = "test-model"
+KEY = "sk-test-key"
+CONTEXT = 1024
+
+
+class Server:
+    """A running `tessera serve`; `log` is what it has said so far."""
+
+    def __init__(self, *arguments, ready=True):
+        command = [BINARY, "serve", "--model", MODEL, "--served-name", NAME, "--port", "0"]
+        command += ["--context", str(CONTEXT), *arguments]
+        if BLOCKS:
+            command += ["--blocks", BLOCKS]
+        self.log = ""
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        self._listening = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._listening.wait(120) or self.process.poll() is not None:
+            self.stop()
+            raise RuntimeError("the server did not start:\n" + self.log)
+        match = re.search(r"listening on (http://([^\s:]+):(\d+))", self.log)
+        self.url, self.host, self.port = match[1], match[2], int(match[3])
+        if ready:
+            self.wait_ready()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.log += line
+            if "listening on http" in line:
+                self._listening.set()
+        self._listening.set()  # the process has ended
+
+    def wait_ready(self, seconds=60):
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = httpx.get(self.url + "/ready", timeout=30)
+            if answer.status_code == 200:
+                return
+            assert time.monotonic() < deadline, f"not ready: {answer.text}\n{self.log}"
+            time.sleep(0.2)
+
+    def client(self, **options):
+        options = {"api_key": KEY, "max_retries": 0, "timeout": 120, **options}
+        return openai.OpenAI(base_url=self.url + "/v1", **options)
+
+    def post(self, path, body, **options):
+        """JSON (or bytes as they are) in, httpx.Response out."""
+        options = {"headers": {"Authorization": "Bearer " + KEY}, "timeout": 120, **options}
+        if isinstance(body, (bytes, str)):
+            return httpx.post(self.url + path, content=body, **options)
+        return httpx.post(self.url + path, json=body, **options)
+
+    def get(self, path, **options):
+        options = {"headers": {"Authorization": "Bearer " + KEY}, "timeout": 60, **options}
+        return httpx.get(self.url + path, **options)
+
+    def connect(self, timeout=60):
+        return socket.create_connection((self.host, self.port), timeout=timeout)
+
+    def metric(self, name, **labels):
+        """The value of a sample of /metrics; 0 when it has not been counted yet."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        total = 0.0
+        for family in text_string_to_metric_families(self.get("/metrics").text):
+            for sample in family.samples:
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    total += sample.value
+        return total
+
+    def stop(self, seconds=60):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        self._reader.join(10)
+        return self.process.returncode
+
+
+@pytest.fixture(scope="session")
+def pulled():
+    if not pathlib.Path(MODEL).exists():
+        done = subprocess.run([BINARY, "pull", MODEL], capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def server(pulled):
+    running = Server()
+    yield running
+    assert running.stop() == 0, running.log
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    return server.client()
+
+
+@pytest.fixture
+def start(pulled):
+    """start(*arguments) → a Server of this test's own, stopped at its end."""
+    servers = []
+
+    def make(*arguments, **options):
+        servers.append(Server(*arguments, **options))
+        return servers[-1]
+
+    yield make
+    for running in servers:
+        running.stop()
+
+
+def events(response_text):
+    """The data of a stream's events, parsed; the end mark stays "[DONE]"."""
+    out = []
+    for block in response_text.split("\n\n"):
+        for line in block.splitlines():
+            if line.startswith("data: "):
+                data = line[len("data: ") :]
+                out.append(data if data == "[DONE]" else json.loads(data))
+    return out
+
+
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
