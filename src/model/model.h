@@ -15,6 +15,7 @@ namespace tessera::model {
 
 struct LoadOptions {
   tensor::MatrixFormat format = tensor::MatrixFormat::kAuto;
+  DType kv_dtype = DType::kF16;  // of the caches that enqueue() will get: part of numerics()
   // Called after each tensor with bytes done and bytes of all tensors of the range.
   std::function<void(uint64_t done, uint64_t total)> progress;
 };
@@ -43,10 +44,10 @@ class Model {
   bool is_head() const { return range().first == 0; }
   bool is_tail() const { return range().last == spec().num_blocks; }
   virtual uint64_t weight_bytes() const = 0;
-  virtual const NumericsClass& numerics() const = 0;  // with the residual dtype of this model's format
+  // Equal for every range of one checkpoint: quantised weights anywhere make the class that of kInt8.
+  virtual const NumericsClass& numerics() const = 0;
 
-  // max_logit_rows bounds how many rows of a step may ask for logits at once; larger steps are split by the
-  // caller.
+  // max_logit_rows: logits held at once; steps that ask for more compute them in parts of so many rows.
   virtual Result<std::unique_ptr<Workspace>> make_workspace(int max_rows, int max_logit_rows) const = 0;
 
   // Enqueues one step and the copies of its results into `result` (sized here). kv[i] belongs to block first

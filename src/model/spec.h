@@ -39,11 +39,12 @@ struct ModelSpec {
   int vocab = 0;
   int context_length = 0;
   float norm_eps = 1e-6f;
-  bool norm_plus_one = false;   // weight is stored as w, used as 1 + w (Gemma)
-  bool qk_norm = false;         // RMS norm of each q and k head before RoPE
-  bool post_norms = false;      // norms after attention and MLP, before the residual add (Gemma 2, 3)
-  bool attention_bias = false;  // on q, k, v
-  bool output_bias = false;     // on the attention's output projection
+  bool norm_plus_one = false;          // weight is stored as w, used as 1 + w (Gemma)
+  bool rope_rows_interleaved = false;  // q and k rows are stored as rotary pairs (2i, 2i + 1) (GGUF's llama)
+  bool qk_norm = false;                // RMS norm of each q and k head before RoPE
+  bool post_norms = false;             // norms after attention and MLP, before the residual add (Gemma 2, 3)
+  bool attention_bias = false;         // on q, k, v
+  bool output_bias = false;            // on the attention's output projection
   bool mlp_bias = false;
   bool tied_embedding = false;
   float embedding_scale = 1.0f;
