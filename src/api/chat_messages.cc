@@ -13,7 +13,7 @@ std::string at(size_t index, const char* field) {
 
 bool present(const Json& object, const char* key) {
   const auto it = object.find(key);
-  return it != object.end() && !it->is_null() && !(it->is_array() && it->empty());
+  return it != object.end() && !it->is_null();
 }
 
 // Text of one content part, or the error that names it.
@@ -64,7 +64,7 @@ ApiResult<OrderedJson> parse_message(const Json& message, size_t index) {
         "Unknown role '" + role + "'; it must be system, developer, user, assistant or tool.",
         at(index, "role"));
   for (const char* refused : {"tool_calls", "function_call", "audio"}) {
-    if (present(message, refused))
+    if (present(message, refused) && !(message[refused].is_array() && message[refused].empty()))
       return invalid_request("'" + std::string(refused) + "' is not supported.", at(index, refused));
   }
   auto content = content_text(message, role, index);

@@ -204,6 +204,7 @@ TEST(ChatMessages, AreRefusedByPosition) {
       {R"([{"role":"user","content":[{"type":"text"}]}])", "messages[0].content[0].text"},
       {R"([{"role":"user","content":[{"text":"x"}]}])", "messages[0].content[0].type"},
       {R"([{"role":"user","content":"x","name":7}])", "messages[0].name"},
+      {R"([{"role":"user","content":"x","name":[]}])", "messages[0].name"},
       {R"([{"role":"assistant","tool_calls":[{}]}])", "messages[0].tool_calls"},
   };
   for (const auto& [messages, param] : cases) {
