@@ -1,4 +1,5 @@
-// g++ 12 miscompiles a co_await inside a condition or behind &&: here it always stands alone in its statement.
+// g++ 12 miscompiles a co_await inside a condition or behind &&: here it always stands alone in its
+// statement.
 #include "net/connection.h"
 
 #include <poll.h>

@@ -105,7 +105,7 @@ Result<size_t> ResponseParser::put(std::string_view bytes,
 Status ResponseParser::put_end() {
   if (parser_->is_done()) return {};
   error_code error;
-  parser_->put_eof(error);
+  if (parser_->got_some()) parser_->put_eof(error);
   if (error || !parser_->is_done()) return unavailable("the server closed the connection within its answer");
   return {};
 }
