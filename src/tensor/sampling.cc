@@ -11,6 +11,8 @@ namespace tessera::tensor {
 
 namespace {
 
+constexpr float kGreedyBelow = 1e-5f;  // temperatures whose inverse would leave the range of float
+constexpr int kMaxTopLogprobs = 128;
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 bool in_vocabulary(TokenId token, std::span<const float> logits) {
@@ -32,19 +34,24 @@ std::span<const float> adjusted(std::span<const float> raw, const SampleRequest&
         copy[t] = kNever;
     }
   }
+  // Parameters may come from a peer: what makes no number makes no token.
+  const auto change = [&copy](TokenId token, float logit) {
+    copy[static_cast<size_t>(token)] = std::isnan(logit) ? kNever : logit;
+  };
   for (TokenId token : request.banned)
     if (in_vocabulary(token, raw)) copy[static_cast<size_t>(token)] = kNever;
   for (const auto& [token, bias] : params.logit_bias)
-    if (in_vocabulary(token, raw)) copy[static_cast<size_t>(token)] += bias;
+    if (in_vocabulary(token, raw)) change(token, copy[static_cast<size_t>(token)] + bias);
   for (const SampleRequest::TokenCount& seen : request.counts) {
     if (!in_vocabulary(seen.token, raw)) continue;
-    float& logit = copy[static_cast<size_t>(seen.token)];
+    float logit = copy[static_cast<size_t>(seen.token)];
     if (seen.in_prompt + seen.in_output > 0)
       logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
     if (seen.in_output > 0) {
       logit -= params.frequency_penalty * static_cast<float>(seen.in_output);
       logit -= params.presence_penalty;
     }
+    change(seen.token, logit);
   }
   return copy;
 }
@@ -137,7 +144,7 @@ TokenId draw(std::span<const float> logits, const SampleRequest& request, const 
   const SamplingParams& params = *request.params;
   const float best = kernels.max(logits.data(), static_cast<int64_t>(logits.size()));
   if (!std::isfinite(best)) return -1;
-  if (params.temperature <= 0)
+  if (!(params.temperature >= kGreedyBelow))
     return static_cast<TokenId>(std::find(logits.begin(), logits.end(), best) - logits.begin());
 
   Ranking ranking(logits, best, 1.0f / params.temperature, kernels, scratch);
@@ -212,7 +219,8 @@ SampledToken sample_token(std::span<const float> logits, const SampleRequest& re
   const auto logprob = [&](float logit) { return static_cast<float>(static_cast<double>(logit) - log_sum); };
   result.has_logprobs = true;
   result.logprobs.logprob = logprob(logits[static_cast<size_t>(result.token)]);
-  result.logprobs.top = best_tokens(logits, static_cast<size_t>(std::max(0, params.top_logprobs)));
+  result.logprobs.top =
+      best_tokens(logits, static_cast<size_t>(std::clamp(params.top_logprobs, 0, kMaxTopLogprobs)));
   for (auto& [token, value] : result.logprobs.top) value = logprob(value);
   return result;
 }

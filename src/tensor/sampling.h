@@ -26,9 +26,9 @@ struct SampleScratch {
 
 // Order of steps: mask (grammar, banned) and bias; repetition, frequency and presence penalties; temperature;
 // top-k; top-p within the top-k; min-p relative to the best; then one draw with
-// uniform_at(seed, choice, position) over the remaining tokens, best first, equal logits by id. Temperature 0
-// takes the best token, the lowest id of equals. Log-probabilities are of the logits as given. The token is
-// -1 when the logits are not finite or nothing is allowed.
+// uniform_at(seed, choice, position) over the remaining tokens, best first, equal logits by id. A temperature
+// below 1e-5 takes the best token, the lowest id of equals. Log-probabilities are of the logits as given, at
+// most 128 alternatives. The token is -1 when the logits are not finite or nothing is allowed.
 SampledToken sample_token(std::span<const float> logits, const SampleRequest& request,
                           const VocabKernels& kernels, SampleScratch& scratch);
 

@@ -160,6 +160,25 @@ TEST_F(SamplingTest, BrokenLogitsGiveNoToken) {
   }
 }
 
+TEST_F(SamplingTest, SenselessParametersEndInATokenOrNone) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> logits = random_floats(300, 9);
+  const std::vector<SampleRequest::TokenCount> counts = {{0, 1, 0}, {2, 0, 3}, {400, 1, 1}, {-5, 1, 1}};
+  request_.counts = counts;
+  for (const float bad : {nan, 0.0f, -1.0f, 1e-40f, 3e38f, std::numeric_limits<float>::infinity()}) {
+    for (float SamplingParams::*field :
+         {&SamplingParams::temperature, &SamplingParams::top_p, &SamplingParams::min_p,
+          &SamplingParams::repetition_penalty, &SamplingParams::presence_penalty,
+          &SamplingParams::frequency_penalty}) {
+      params_ = {};
+      params_.*field = bad;
+      params_.logit_bias = {{1, bad}};
+      const TokenId token = sample(logits).token;
+      EXPECT_TRUE(token >= -1 && token < 300) << bad;
+    }
+  }
+}
+
 TEST_F(SamplingTest, LogprobsAreOfTheRawLogits) {
   const std::vector<float> logits = {1.0f, 0.0f, 2.0f, 2.0f};
   params_.temperature = 0;

@@ -71,10 +71,13 @@ class CpuBackend final : public Backend {
   }
 
   const BackendInfo& info() const override { return info_; }
+  // kAuto stands for weights that are stored as floats; name stored quantised weights kInt8.
   NumericsClass numerics(MatrixFormat format, DType kv) const override {
     NumericsClass result;
     result.backend = "cpu";
-    result.kernels = format == MatrixFormat::kInt8 || format == MatrixFormat::kInt4 ? "int8.1" : "f32.1";
+    result.kernels = format == MatrixFormat::kInt8   ? "int8.1"
+                     : format == MatrixFormat::kInt4 ? "int8.1+int4"  // other weights than kInt8's
+                                                     : "f32.1";
     result.kv = kv;
     return result;
   }

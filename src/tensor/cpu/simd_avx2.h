@@ -206,10 +206,10 @@ inline void dot_unsigned(const uint8_t* codes, const int8_t* const* x, I32x16* o
   const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 4
   for (int r = 0; r < MR; ++r) out[r] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-#pragma GCC unroll 8
+#pragma GCC unroll 1
   for (int j = 0; j < kQuads; j += kRun) {
     __m256i lo[MR], hi[MR];
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (int i = 0; i < kRun; ++i) {
       const __m256i w_lo = load_codes(codes + (j + i) * 64);
       const __m256i w_hi = load_codes(codes + (j + i) * 64 + 32);
@@ -235,7 +235,7 @@ inline void dot_signed(const uint8_t* codes, const int8_t* const* x, const int32
   const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 4
   for (int r = 0; r < MR; ++r) out[r] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-#pragma GCC unroll 8
+#pragma GCC unroll 2
   for (int j = 0; j < kQuads; ++j) {
     const __m256i w_lo = load_codes(codes + j * 64);
     const __m256i w_hi = load_codes(codes + j * 64 + 32);
@@ -251,30 +251,35 @@ inline void dot_signed(const uint8_t* codes, const int8_t* const* x, const int32
     }
   }
 }
-// 8 quads of 4-bit codes: at most 8 * 2 * 15 * 127 = 30480 in 16 bits.
+// 8 quads of 4-bit codes: at most 8 * 2 * 15 * 127 = 30480 in 16 bits. The loop over quads stays a loop:
+// unrolled, the compiler keeps every broadcast alive and spills.
 template <int MR>
 inline void dot_nibbles(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
   const __m256i ones = _mm256_set1_epi16(1);
   const __m256i low = _mm256_set1_epi8(15);
-#pragma GCC unroll 2
-  for (int half = 0; half < 2; ++half) {
-    __m256i sum[MR];
+  __m256i lo[MR], hi[MR];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      const __m256i w = load_codes(codes + j * 64 + half * 32);
-      const __m256i w0 = _mm256_and_si256(w, low);
-      const __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
+  for (int r = 0; r < MR; ++r) lo[r] = hi[r] = _mm256_setzero_si256();
+#pragma GCC unroll 1
+  for (int j = 0; j < 4; ++j) {
+    const __m256i w_lo = load_codes(codes + j * 64);
+    const __m256i w_hi = load_codes(codes + j * 64 + 32);
+    const __m256i w0_lo = _mm256_and_si256(w_lo, low);
+    const __m256i w0_hi = _mm256_and_si256(w_hi, low);
+    const __m256i w1_lo = _mm256_and_si256(_mm256_srli_epi16(w_lo, 4), low);
+    const __m256i w1_hi = _mm256_and_si256(_mm256_srli_epi16(w_hi, 4), low);
 #pragma GCC unroll 4
-      for (int r = 0; r < MR; ++r) {
-        const __m256i p0 = _mm256_maddubs_epi16(w0, broadcast_quad(x[r] + j * 4));
-        const __m256i p1 = _mm256_maddubs_epi16(w1, broadcast_quad(x[r] + (j + 4) * 4));
-        const __m256i p = _mm256_add_epi16(p0, p1);
-        sum[r] = j == 0 ? p : _mm256_add_epi16(sum[r], p);
-      }
+    for (int r = 0; r < MR; ++r) {
+      const __m256i x0 = broadcast_quad(x[r] + j * 4);
+      lo[r] = _mm256_add_epi16(lo[r], _mm256_maddubs_epi16(w0_lo, x0));
+      hi[r] = _mm256_add_epi16(hi[r], _mm256_maddubs_epi16(w0_hi, x0));
+      const __m256i x1 = broadcast_quad(x[r] + j * 4 + 16);
+      lo[r] = _mm256_add_epi16(lo[r], _mm256_maddubs_epi16(w1_lo, x1));
+      hi[r] = _mm256_add_epi16(hi[r], _mm256_maddubs_epi16(w1_hi, x1));
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < MR; ++r) (half == 0 ? out[r].lo : out[r].hi) = _mm256_madd_epi16(sum[r], ones);
   }
+#pragma GCC unroll 4
+  for (int r = 0; r < MR; ++r) out[r] = {_mm256_madd_epi16(lo[r], ones), _mm256_madd_epi16(hi[r], ones)};
 }
 
 }  // namespace tessera::tensor::avx2

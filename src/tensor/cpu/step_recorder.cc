@@ -22,7 +22,7 @@ bool rows_apart(const RowAccess& a, const RowAccess& b) {
 
 }  // namespace
 
-bool StepRecorder::joins_chain(int64_t count, const std::vector<RowAccess>& accesses) const {
+bool StepRecorder::joins_chain(int64_t count, std::initializer_list<RowAccess> accesses) const {
   if (chain_.empty() || chain_rows_ != count) return false;
   for (const RowAccess& next : accesses)
     for (const RowAccess& earlier : chain_accesses_)
@@ -30,7 +30,7 @@ bool StepRecorder::joins_chain(int64_t count, const std::vector<RowAccess>& acce
   return true;
 }
 
-void StepRecorder::rows(int64_t count, std::vector<RowAccess> accesses,
+void StepRecorder::rows(int64_t count, std::initializer_list<RowAccess> accesses,
                         std::function<void(int64_t, int)> run) {
   if (count <= 0) return;
   if (!joins_chain(count, accesses)) close_chain();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <vector>
 
 #include "tensor/cpu/thread_pool.h"
@@ -28,14 +29,14 @@ class StepRecorder {
 
   // run(row, worker) for every row. Joins the row-wise op before it when both have the same rows and touch
   // shared memory only at the same row, so that one thread does a row's ops back to back.
-  void rows(int64_t count, std::vector<RowAccess> accesses, std::function<void(int64_t, int)> run);
+  void rows(int64_t count, std::initializer_list<RowAccess> accesses, std::function<void(int64_t, int)> run);
   // A phase of its own, after everything recorded so far.
   void phase(int tasks, std::function<void(int, int)> run);
   // All phases; the recorder is empty afterwards.
   std::vector<Phase> take();
 
  private:
-  bool joins_chain(int64_t count, const std::vector<RowAccess>& accesses) const;
+  bool joins_chain(int64_t count, std::initializer_list<RowAccess> accesses) const;
   void close_chain();
 
   const int threads_;
