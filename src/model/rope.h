@@ -14,8 +14,8 @@ struct RopeInput {
   double partial_rotary = 1.0;       // likewise partial_rotary_factor
   int head_dim = 0;
   int max_position = 0;
-  int original_context = 0;          // config.json's own original_max_position_embeddings, 0 = none
-  std::vector<double> gguf_factors;  // each frequency is divided by its factor
+  int original_context = 0;               // config.json's own original_max_position_embeddings, 0 = none
+  std::vector<double> gguf_factors = {};  // each frequency is divided by its factor
 };
 
 struct Rope {
