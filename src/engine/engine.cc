@@ -1,0 +1,280 @@
+#include "engine/engine.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/engine_loop.h"
+
+namespace tessera::engine {
+namespace {
+
+constexpr std::chrono::hours kIdleWait{1};  // a message or stop() ends it
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+SchedulerOptions scheduler_options(const Stage& stage, const EngineOptions& options) {
+  return {stage.kv_pages(), options.max_batch_tokens, stage.max_logit_rows(), options.max_sequences,
+          stage.model().is_tail()};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> model,
+                                               std::unique_ptr<tensor::Backend> backend,
+                                               EngineOptions options, MessageSink& sink,
+                                               obs::Metrics* metrics) {
+  const int own_context = model->spec().context_length;
+  if (options.context_length == 0) options.context_length = own_context;
+  if (options.context_length < 1 || options.context_length > own_context)
+    return invalid_argument("--context " + std::to_string(options.context_length) +
+                            " is outside of what the model was made for: 1 to " +
+                            std::to_string(own_context));
+  if (options.max_batch_tokens < 1 || options.max_sequences < 1)
+    return invalid_argument("--max-batch-tokens and --max-sequences must be at least 1");
+  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<Stage> stage,
+                           Stage::create(std::move(model), std::move(backend),
+                                         {options.kv_memory_bytes, options.kv_dtype, options.context_length,
+                                          options.max_batch_tokens, options.max_sequences}));
+  return std::unique_ptr<Engine>(
+      std::make_unique<EngineLoop>(std::move(stage), std::move(options), sink, metrics));
+}
+
+EngineLoop::EngineLoop(std::unique_ptr<Stage> stage, EngineOptions options, MessageSink& sink,
+                       obs::Metrics* metrics)
+    : options_(std::move(options)),
+      sink_(sink),
+      stage_(std::move(stage)),
+      is_head_(stage_->model().is_head()),
+      is_tail_(stage_->model().is_tail()),
+      identity_(options_.model_identity + "|" + stage_->model().numerics().to_string()),
+      queue_(options_.queue_capacity),
+      scheduler_(scheduler_options(*stage_, options_)) {
+  if (metrics != nullptr)
+    metrics_.emplace(*metrics, options_.model_name.empty() ? spec().family : options_.model_name,
+                     options_.worker_name);
+  publish();
+}
+
+void EngineLoop::start() {
+  TESSERA_CHECK(!thread_.joinable(), "the engine was started twice");
+  thread_ = std::thread([this] { loop(); });
+  pthread_setname_np(thread_.native_handle(), "engine");
+}
+
+void EngineLoop::stop() {
+  std::call_once(stop_once_, [this] {
+    queue_.close();
+    if (thread_.joinable())
+      thread_.join();
+    else
+      end_all(unavailable("the worker is stopping"));
+  });
+}
+
+void EngineLoop::loop() {
+  while (!queue_.closed()) {
+    if (run_once()) continue;
+    if (std::optional<Message> message = queue_.pop(kIdleWait)) {
+      handle(std::move(*message));
+      publish();
+    }
+  }
+  end_all(unavailable("the worker is stopping"));
+}
+
+void EngineLoop::end_all(const Status& reason) {
+  while (!sequences_.empty()) fail(*sequences_.begin()->second, reason);
+  for (const Message& message : queue_.drain())
+    if (const auto* open = std::get_if<OpenSession>(&message))
+      sink_.send(open->gateway, Refused{open->session, open->epoch, open->hop, reason});
+  publish();
+}
+
+EngineStats EngineLoop::stats() const {
+  MutexLock lock(stats_mutex_);
+  return stats_;
+}
+
+void EngineLoop::publish() {
+  const kv::BlockPool& pool = scheduler_.pool();
+  counts_.kv_free = pool.free();
+  counts_.kv_cached = pool.cached();
+  counts_.kv_used = pool.used();
+  counts_.kv_total = pool.total();
+  counts_.running = scheduler_.running();
+  if (metrics_) metrics_->update(counts_);
+  MutexLock lock(stats_mutex_);
+  stats_ = counts_;
+}
+
+bool EngineLoop::run_once() {
+  const auto begin = std::chrono::steady_clock::now();
+  const double device_before = counts_.device_seconds;
+  std::vector<Message> messages = queue_.drain();
+  for (Message& message : messages) handle(std::move(message));
+  const bool stepped = step();
+  if (messages.empty() && !stepped) {
+    check_when_idle();
+    return false;
+  }
+  const double seconds = seconds_since(begin);
+  counts_.scheduler_seconds += seconds - (counts_.device_seconds - device_before);
+  if (stepped && metrics_) metrics_->observe_step(seconds);
+  publish();
+  return true;
+}
+
+void EngineLoop::check_when_idle() {
+  if (!sequences_.empty() || checked_steps_ == counts_.steps) return;
+  TESSERA_CHECK(scheduler_.check() && counts_.kv_used == 0, "KV pages are lost (invariant I6)");
+  checked_steps_ = counts_.steps;
+}
+
+bool EngineLoop::step() {
+  const std::span<const StepItem> items = scheduler_.plan();
+  const bool preempted = drop_preempted();
+  if (items.empty()) return preempted;
+  fill_plan(items);
+  const auto begin = std::chrono::steady_clock::now();
+  stage_->run(plan_, result_);
+  counts_.device_seconds += seconds_since(begin);
+  ++counts_.steps;
+  counts_.last_batch_rows = plan_.rows;
+  take_results(items);
+  return true;
+}
+
+bool EngineLoop::drop_preempted() {
+  const std::vector<Sequence*> preempted = scheduler_.take_preempted();
+  for (Sequence* sequence : preempted) {
+    ++counts_.preemptions;
+    sink_.send(sequence->gateway, Preempted{sequence->id, sequence->epoch, sequence->hop});
+    forget(*sequence);
+  }
+  return !preempted.empty();
+}
+
+void EngineLoop::fill_plan(std::span<const StepItem> items) {
+  plan_.rows = 0;
+  plan_.tokens.clear();
+  plan_.sequences.clear();
+  plan_.samples.clear();
+  hidden_.clear();
+  samples_.clear();
+  for (const StepItem& item : items) {
+    const Sequence& s = *item.sequence;
+    plan_.sequences.push_back(
+        {s.id, s.epoch, plan_.rows, item.rows, item.start, s.rope_variant, s.pages.view()});
+    if (is_head_) {
+      auto begin = s.tokens.begin() + item.start;
+      plan_.tokens.insert(plan_.tokens.end(), begin, begin + item.rows);
+    } else {
+      auto begin = s.hidden.begin() + static_cast<std::ptrdiff_t>(s.hidden_begin);
+      hidden_.insert(hidden_.end(), begin, begin + std::ptrdiff_t{item.rows} * spec().hidden);
+    }
+    if (is_tail_) add_samples(item, plan_.rows);
+    (s.is_decoding() ? counts_.decode_tokens : counts_.prefill_tokens) += item.rows;
+    plan_.rows += item.rows;
+  }
+  plan_.hidden = hidden_;
+}
+
+void EngineLoop::add_samples(const StepItem& item, int first_row) {
+  const Sequence& s = *item.sequence;
+  Samples samples{static_cast<int>(plan_.samples.size()), s.sampling.scored_rows(item.start, item.rows),
+                  false};
+  for (int i = 0; i < samples.scored; ++i) {
+    const int position = item.start + i + 1;
+    plan_.samples.push_back(
+        s.sampling.score_prompt(first_row + i, position, s.tokens[static_cast<size_t>(position)]));
+  }
+  const int position = item.start + item.rows;
+  samples.next = item.sample && s.sampling.tokens_left(position) > 0;
+  if (samples.next) plan_.samples.push_back(s.sampling.next_token(first_row + item.rows - 1, position));
+  samples_.push_back(samples);
+}
+
+void EngineLoop::take_results(std::span<const StepItem> items) {
+  int first_row = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const StepItem& item = items[i];
+    Sequence& s = *item.sequence;
+    s.kv_length += item.rows;
+    if (item.sample) s.sample_at_end = false;
+    if (!is_head_) {
+      s.hidden_begin += static_cast<size_t>(item.rows) * static_cast<size_t>(spec().hidden);
+      if (s.hidden_begin == s.hidden.size()) {
+        s.hidden.clear();
+        s.hidden_begin = 0;
+      }
+    }
+    scheduler_.name_full_blocks(s);
+    if (is_tail_)
+      take_samples(s, item.start, samples_[i], item.sample);  // may end the sequence
+    else
+      pass_on(item, first_row);
+    first_row += item.rows;
+  }
+}
+
+void EngineLoop::pass_on(const StepItem& item, int first_row) {
+  const Sequence& s = *item.sequence;
+  const std::ptrdiff_t hidden_size = spec().hidden;
+  Rows rows;
+  rows.session = s.id;
+  rows.epoch = s.epoch;
+  rows.start = item.start;
+  rows.tokens.assign(s.tokens.begin() + item.start, s.tokens.begin() + item.start + item.rows);
+  auto begin = result_.hidden.begin() + first_row * hidden_size;
+  rows.hidden.assign(begin, begin + item.rows * hidden_size);
+  rows.sample = item.sample;
+  sink_.send((*s.route)[static_cast<size_t>(s.hop) + 1].worker, std::move(rows));
+}
+
+void EngineLoop::take_samples(Sequence& s, int start, const Samples& samples, bool sample) {
+  auto sampled = result_.sampled.begin() + samples.first;
+  for (int i = 0; i < samples.scored; ++i, ++sampled) {
+    if (sampled->token < 0) {
+      fail(s, internal_error("the model gave no finite logits"));
+      return;
+    }
+    s.sampling.keep_score(start + i + 1, std::move(*sampled));
+  }
+  if (!sample) return;
+
+  Token token;
+  token.session = s.id;
+  token.epoch = s.epoch;
+  token.position = s.kv_length;
+  token.prompt_logprobs = s.sampling.take_prompt_scores();
+  token.finish = FinishReason::kLength;
+  if (samples.next) {
+    if (sampled->token < 0) {
+      fail(s, internal_error("the model gave no finite logits"));
+      return;
+    }
+    token.sampled = std::move(*sampled);
+    token.finish = s.sampling.accept(token.sampled.token, token.position);
+  }
+  const bool goes_on = token.finish == FinishReason::kNone;
+  if (goes_on) {
+    s.tokens.push_back(token.sampled.token);
+    if (is_head_) {
+      s.input_end = token.position + 1;
+      s.sample_at_end = true;
+    }
+  }
+  if (!is_head_) {
+    Token to_head = token;
+    to_head.prompt_logprobs.clear();
+    sink_.send(s.route->front().worker, std::move(to_head));
+  }
+  sink_.send(s.gateway, std::move(token));
+  if (!goes_on) forget(s);
+}
+
+}  // namespace tessera::engine

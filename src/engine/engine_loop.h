@@ -1,0 +1,100 @@
+// EngineLoop: the Engine. Messages change sequences (engine_messages.cc), steps advance them (engine.cc).
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/queue.h"
+#include "engine/engine.h"
+#include "engine/engine_metrics.h"
+#include "engine/epoch_fence.h"
+#include "engine/scheduler.h"
+#include "engine/sequence.h"
+#include "engine/stage.h"
+
+namespace tessera::engine {
+
+class EngineLoop final : public Engine {
+ public:
+  EngineLoop(std::unique_ptr<Stage> stage, EngineOptions options, MessageSink& sink, obs::Metrics* metrics);
+  ~EngineLoop() override { EngineLoop::stop(); }
+
+  const model::ModelSpec& spec() const override { return stage_->model().spec(); }
+  BlockRange range() const override { return stage_->model().range(); }
+  int context_length() const override { return options_.context_length; }
+  const NumericsClass& numerics() const override { return stage_->model().numerics(); }
+
+  void start() override;
+  bool post(Message message) override { return queue_.try_push(std::move(message)); }
+  EngineStats stats() const override;
+  void stop() override;
+  bool run_once() override;
+
+ private:
+  // Where an item's requests and answers are in the step.
+  struct Samples {
+    int first = 0;
+    int scored = 0;  // prompt tokens
+    bool next = false;
+  };
+
+  void loop();
+  void end_all(const Status& reason);
+
+  // --- messages (engine_messages.cc) ---
+  void handle(Message message);
+  void on(const OpenSession& message);
+  void on(const StartSession& message);
+  void on(Rows& message);
+  void on(const Token& message);
+  void on(const CloseSession& message);
+  Status validate(const OpenSession& message) const;
+  Status open(const OpenSession& message, int& cached_tokens);
+  Status accept_rows(Sequence& sequence, Rows& rows);
+  Sequence* find(SessionId session, Epoch epoch);
+  void fail(Sequence& sequence, Status reason);
+  void forget(Sequence& sequence);
+
+  // --- steps (engine.cc) ---
+  bool step();
+  bool drop_preempted();
+  void fill_plan(std::span<const StepItem> items);
+  void add_samples(const StepItem& item, int first_row);
+  void take_results(std::span<const StepItem> items);
+  void pass_on(const StepItem& item, int first_row);
+  void take_samples(Sequence& sequence, int start, const Samples& samples, bool sample);
+  void publish();
+  void check_when_idle();
+
+  EngineOptions options_;  // context_length resolved
+  MessageSink& sink_;
+  const std::unique_ptr<Stage> stage_;
+  const bool is_head_;
+  const bool is_tail_;
+  const std::string identity_;  // of KV: model and numerics
+  BoundedQueue<Message> queue_;
+
+  // Engine thread only.
+  Scheduler scheduler_;
+  std::unordered_map<SessionId, std::unique_ptr<Sequence>> sequences_;
+  EpochFence fence_{8192};
+  uint64_t arrivals_ = 0;
+  StepPlan plan_;
+  StepResult result_;
+  std::vector<float> hidden_;     // plan_.hidden
+  std::vector<Samples> samples_;  // one per item
+  EngineStats counts_;
+  int64_t checked_steps_ = 0;  // steps when invariant I6 was last checked
+  std::optional<EngineMetrics> metrics_;
+
+  mutable Mutex stats_mutex_;
+  EngineStats stats_ TESSERA_GUARDED_BY(stats_mutex_);
+  std::once_flag stop_once_;
+  std::thread thread_;
+};
+
+}  // namespace tessera::engine

@@ -1,0 +1,186 @@
+// What messages do to an engine's sequences.
+#include <algorithm>
+
+#include "core/prefix_hash.h"
+#include "engine/engine_loop.h"
+
+namespace tessera::engine {
+
+void EngineLoop::handle(Message message) {
+  std::visit(
+      [this](auto& m) {
+        if constexpr (requires { this->on(m); }) on(m);
+      },
+      message);
+}
+
+Sequence* EngineLoop::find(SessionId session, Epoch epoch) {
+  auto found = sequences_.find(session);
+  return found != sequences_.end() && found->second->epoch == epoch ? found->second.get() : nullptr;
+}
+
+void EngineLoop::forget(Sequence& sequence) {
+  scheduler_.release(sequence);
+  fence_.end(sequence.id, sequence.epoch);
+  sequences_.erase(sequence.id);
+}
+
+void EngineLoop::fail(Sequence& sequence, Status reason) {
+  sink_.send(sequence.gateway, Failed{sequence.id, sequence.epoch, sequence.hop, std::move(reason)});
+  forget(sequence);
+}
+
+void EngineLoop::on(const OpenSession& message) {
+  if (fence_.is_stale(message.session, message.epoch)) return;
+  if (auto found = sequences_.find(message.session); found != sequences_.end()) {
+    if (message.epoch <= found->second->epoch) return;
+    forget(*found->second);
+  }
+  int cached_tokens = 0;
+  Status status = open(message, cached_tokens);
+  if (status.ok())
+    sink_.send(message.gateway, Opened{message.session, message.epoch, message.hop, cached_tokens});
+  else
+    sink_.send(message.gateway, Refused{message.session, message.epoch, message.hop, std::move(status)});
+}
+
+Status EngineLoop::validate(const OpenSession& message) const {
+  if (message.tokens == nullptr || message.tokens->empty() || message.route == nullptr)
+    return invalid_argument("the session has no tokens or no route");
+  const auto length = static_cast<int64_t>(message.tokens->size());
+  if (message.prompt_tokens < 1 || message.prompt_tokens > length)
+    return invalid_argument("the session's prompt length does not fit its tokens");
+  const auto hops = static_cast<int>(message.route->size());
+  if (message.hop < 0 || message.hop >= hops ||
+      (*message.route)[static_cast<size_t>(message.hop)].blocks != range() ||
+      is_head_ != (message.hop == 0) || is_tail_ != (message.hop == hops - 1))
+    return invalid_argument("the session's route does not fit blocks " + std::to_string(range().first) + ":" +
+                            std::to_string(range().last) + " of this worker");
+  if (message.max_length < length ||
+      message.max_length < int64_t{message.prompt_tokens} + message.params.max_tokens)
+    return invalid_argument("the session's length limit is below its prompt and max_tokens");
+  if (message.max_length > options_.context_length)
+    return invalid_argument("prompt and max_tokens need " + std::to_string(message.max_length) +
+                            " tokens, the context has " + std::to_string(options_.context_length));
+  if (message.max_length > scheduler_.capacity_tokens())
+    return invalid_argument("prompt and max_tokens need " + std::to_string(message.max_length) +
+                            " tokens, the KV cache holds " + std::to_string(scheduler_.capacity_tokens()));
+  for (TokenId token : *message.tokens)
+    if (token < 0 || token >= spec().vocab)
+      return invalid_argument("token " + std::to_string(token) + " is not in the vocabulary");
+  return {};
+}
+
+Status EngineLoop::open(const OpenSession& message, int& cached_tokens) {
+  TESSERA_RETURN_IF_ERROR(validate(message));
+  auto sequence = std::make_unique<Sequence>(scheduler_.pool());
+  Sequence& s = *sequence;
+  s.id = message.session;
+  s.epoch = message.epoch;
+  s.hop = message.hop;
+  s.gateway = message.gateway;
+  s.route = message.route;
+  s.priority = message.priority;
+  s.arrival = ++arrivals_;
+  s.prompt_tokens = message.prompt_tokens;
+  s.opened_tokens = static_cast<int>(message.tokens->size());
+  s.max_length = message.max_length;
+  s.rope_variant = spec().rope_variant(message.max_length);
+  s.tokens = *message.tokens;
+  s.may_hit = !message.params.prompt_logprobs;
+  s.reuse_prefix = options_.prefix_cache;
+  if (s.reuse_prefix) {
+    const PrefixExtra extra{identity_, message.salt, s.rope_variant};
+    s.hash_root = prefix_root(extra);
+    s.hashes = prefix_hashes(s.tokens, extra);
+  }
+  if (is_tail_) s.sampling.open(message.params, s.tokens, s.prompt_tokens, spec().end_tokens);
+  TESSERA_RETURN_IF_ERROR(scheduler_.admit(s));
+  cached_tokens = s.kv_length;
+  counts_.prefix_query_tokens += s.opened_tokens;
+  counts_.prefix_hit_tokens += cached_tokens;
+  sequences_.emplace(s.id, std::move(sequence));
+  return {};
+}
+
+void EngineLoop::on(const StartSession& message) {
+  Sequence* sequence = find(message.session, message.epoch);
+  if (sequence == nullptr || !is_head_ || sequence->started) return;
+  if (message.start < 0 || message.start > sequence->kv_length ||
+      !scheduler_.truncate(*sequence, message.start)) {
+    fail(*sequence, invalid_argument("a session cannot start at token " + std::to_string(message.start) +
+                                     ": " + std::to_string(sequence->kv_length) + " are cached"));
+    return;
+  }
+  sequence->started = true;
+  sequence->input_end = static_cast<int>(sequence->tokens.size());
+  sequence->sample_at_end = true;
+}
+
+void EngineLoop::on(Rows& message) {
+  Sequence* sequence = find(message.session, message.epoch);
+  if (sequence == nullptr) return;
+  if (Status status = accept_rows(*sequence, message); !status.ok()) fail(*sequence, std::move(status));
+}
+
+Status EngineLoop::accept_rows(Sequence& s, Rows& rows) {
+  const auto count = static_cast<int64_t>(rows.tokens.size());
+  const auto hidden_size = static_cast<size_t>(spec().hidden);
+  if (is_head_) return invalid_argument("rows were sent to the head of a route");
+  if (count == 0 || rows.hidden.size() != rows.tokens.size() * hidden_size)
+    return invalid_argument("rows do not have the model's hidden size");
+  if (rows.start < 0 || rows.start + count > s.max_length)
+    return invalid_argument("rows lie beyond the session's length limit");
+  if (rows.start > s.input_end)
+    return invalid_argument("rows start at token " + std::to_string(rows.start) + ", expected " +
+                            std::to_string(s.input_end));
+  for (size_t i = 0; i < rows.tokens.size(); ++i) {
+    const size_t position = static_cast<size_t>(rows.start) + i;
+    const TokenId token = rows.tokens[i];
+    if (token < 0 || token >= spec().vocab || (position < s.tokens.size() && s.tokens[position] != token))
+      return invalid_argument("rows carry another token at position " + std::to_string(position));
+    if (position >= s.tokens.size()) s.tokens.push_back(token);
+  }
+  if (rows.start < s.kv_length) {
+    if (!scheduler_.truncate(s, rows.start))
+      return invalid_argument("rows restart inside a shared KV block, at token " +
+                              std::to_string(rows.start));
+    s.hidden.clear();
+    s.hidden_begin = 0;
+  } else {
+    s.hidden.resize(s.hidden_begin + static_cast<size_t>(rows.start - s.kv_length) * hidden_size);
+  }
+  s.hidden.insert(s.hidden.end(), rows.hidden.begin(), rows.hidden.end());
+  s.input_end = rows.start + static_cast<int>(count);
+  s.sample_at_end = rows.sample;
+  return {};
+}
+
+void EngineLoop::on(const Token& message) {
+  Sequence* sequence = find(message.session, message.epoch);
+  if (sequence == nullptr || !is_head_ || is_tail_) return;
+  Sequence& s = *sequence;
+  const auto length = static_cast<int>(s.tokens.size());
+  if (!s.started || message.position < length) return;
+  if (message.finish != FinishReason::kNone) {
+    forget(s);
+    return;
+  }
+  const TokenId token = message.sampled.token;
+  if (message.position > length || length >= s.max_length || token < 0 || token >= spec().vocab) {
+    fail(s, invalid_argument("the tail sent a token for position " + std::to_string(message.position) +
+                             ", expected " + std::to_string(length)));
+    return;
+  }
+  s.tokens.push_back(token);
+  s.input_end = length + 1;
+  s.sample_at_end = true;
+}
+
+void EngineLoop::on(const CloseSession& message) {
+  fence_.end(message.session, message.epoch);
+  auto found = sequences_.find(message.session);
+  if (found != sequences_.end() && found->second->epoch <= message.epoch) forget(*found->second);
+}
+
+}  // namespace tessera::engine
