@@ -71,14 +71,23 @@ class TestCluster final : public MessageSink {
   TestCluster(const ToyOptions& toy, const std::vector<BlockRange>& ranges, EngineOptions options,
               obs::Metrics* metrics = nullptr)
       : toy_(toy) {
+    Route route;
+    std::vector<std::unique_ptr<Engine>> engines;
     for (size_t hop = 0; hop < ranges.size(); ++hop) {
       options.worker_name = "w" + std::to_string(hop);
-      route_.push_back({options.worker_name, ranges[hop]});
+      route.push_back({options.worker_name, ranges[hop]});
       auto engine = Engine::create(std::make_unique<ToyModel>(toy, ranges[hop]),
                                    std::make_unique<ToyBackend>(), options, *this, metrics);
       TESSERA_CHECK(engine.ok(), engine.status().message());
-      engines_.push_back(std::move(engine).value());
+      engines.push_back(std::move(engine).value());
     }
+    adopt(std::move(route), std::move(engines));
+  }
+  // Without engines: adopt() brings those of real models.
+  TestCluster() = default;
+  void adopt(Route route, std::vector<std::unique_ptr<Engine>> engines) {
+    route_ = std::move(route);
+    engines_ = std::move(engines);
   }
   ~TestCluster() override {
     expect_all_pages_accounted_for();
