@@ -30,12 +30,15 @@ CONTEXT = 1024
 class Server:
     """A running `tessera serve`; `log` is what it has said so far."""
 
-    def __init__(self, *arguments, ready=True):
+    def __init__(self, *arguments, ready=True, max_files=None):
         command = [BINARY, "serve", "--model", MODEL, "--served-name", NAME, "--port", "0"]
         command += ["--context", str(CONTEXT), *arguments]
         if BLOCKS:
             command += ["--blocks", BLOCKS]
+        if max_files:
+            command = ["prlimit", f"--nofile={max_files}:{max_files}", *command]
         self.log = ""
+        self.http = httpx.Client(verify=False, timeout=120, limits=httpx.Limits(max_connections=None))
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
@@ -60,7 +63,7 @@ class Server:
     def wait_ready(self, seconds=60):
         deadline = time.monotonic() + seconds
         while True:
-            answer = httpx.get(self.url + "/ready", timeout=30)
+            answer = self.http.get(self.url + "/ready")
             if answer.status_code == 200:
                 return
             assert time.monotonic() < deadline, f"not ready: {answer.text}\n{self.log}"
@@ -72,14 +75,11 @@ class Server:
 
     def post(self, path, body, **options):
         """JSON (or bytes as they are) in, httpx.Response out."""
-        options = {"headers": {"Authorization": "Bearer " + KEY}, "timeout": 120, **options}
-        if isinstance(body, (bytes, str)):
-            return httpx.post(self.url + path, content=body, **options)
-        return httpx.post(self.url + path, json=body, **options)
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.http.post(self.url + path, content=content, **options)
 
     def get(self, path, **options):
-        options = {"headers": {"Authorization": "Bearer " + KEY}, "timeout": 60, **options}
-        return httpx.get(self.url + path, **options)
+        return self.http.get(self.url + path, **options)
 
     def connect(self, timeout=60):
         return socket.create_connection((self.host, self.port), timeout=timeout)
@@ -96,6 +96,7 @@ class Server:
         return total
 
     def stop(self, seconds=60):
+        self.http.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:

@@ -1,5 +1,6 @@
 """Bytes that no decent client sends. After each of them the server must still serve."""
 import json
+import resource
 import socket
 import struct
 import time
@@ -249,6 +250,43 @@ def test_clients_that_stop_in_a_request_harm_nobody(server):
     assert server.post("/v1/completions", {"prompt": "x", "max_tokens": 2}).status_code == 200
     for connection in idle:
         connection.close()
+
+
+def test_ten_thousand_idle_connections(server):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 10_500:
+        pytest.skip(f"10,000 IDLE CONNECTIONS NOT TESTED: the hard limit of open files is {hard}, below 10,500")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    idle = []
+    try:
+        for _ in range(10_000):
+            idle.append(server.connect())
+        assert server.post("/v1/completions", {"prompt": "x", "max_tokens": 2}).status_code == 200
+        for connection in idle[::500]:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_response(connection)[0] == 200
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_connections_past_the_limit_get_503(start):
+    running = start(max_files=600)
+    idle = []
+    try:
+        refused = None
+        while refused is None and len(idle) < 600:
+            connection = running.connect()
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            status, body, _ = read_response(connection)
+            idle.append(connection)
+            if status != 200:
+                refused = status, json.loads(body)
+        assert refused and refused[0] == 503 and "error" in refused[1]
+    finally:
+        for connection in idle:
+            connection.close()
+    wait_until(lambda: running.get("/health").status_code == 200)
 
 
 def test_slow_reader_gets_everything_or_is_cut(server):

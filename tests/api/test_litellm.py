@@ -3,6 +3,9 @@ import litellm
 import pytest
 from conftest import CONTEXT, KEY, NAME
 
+# Of its own types, and none of our business.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+
 QUESTION = [{"role": "user", "content": "Name three colours."}]
 
 

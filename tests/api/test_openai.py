@@ -2,7 +2,6 @@
 import json
 import math
 
-import httpx
 import openai
 import pytest
 from conftest import CONTEXT, NAME, events
@@ -370,20 +369,20 @@ def test_body_over_the_limit(server):
 def test_keys_and_origins(start):
     guarded = start("--api-key", "sk-one", "--api-key", "sk-two", "--cors-origin", "https://page.example", ready=False)
     for path in ("/health", "/ready"):
-        assert httpx.get(guarded.url + path, timeout=60).status_code == 200
+        assert guarded.get(path).status_code == 200
     for path in ("/v1/models", "/metrics", "/nothing"):
-        assert httpx.get(guarded.url + path).status_code == 401
+        assert guarded.get(path).status_code == 401
     with pytest.raises(openai.AuthenticationError) as error:
         guarded.client(api_key="sk-on").models.list()
     assert body_of(error)["code"] == "invalid_api_key"
     assert list(guarded.client(api_key="sk-two").models.list())
-    preflight = httpx.options(
+    preflight = guarded.http.options(
         guarded.url + "/v1/chat/completions",
         headers={"Origin": "https://page.example", "Access-Control-Request-Method": "POST"},
     )
     assert preflight.status_code == 204
     assert preflight.headers["access-control-allow-origin"] == "https://page.example"
-    refused = httpx.get(guarded.url + "/health", headers={"Origin": "https://evil.example"})
+    refused = guarded.get("/health", headers={"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in refused.headers
 
 
