@@ -148,6 +148,7 @@ HttpResponse error_answer(int status, std::string_view message) {
                                           {"type", status >= 500 ? "server_error" : "invalid_request_error"},
                                           {"param", nullptr},
                                           {"code", nullptr}}}});
+  if (status == 503) response.headers.emplace_back("Retry-After", "1");
   return response;
 }
 

@@ -95,7 +95,10 @@ Status AsioServer::listen() {
       resolver.resolve(options.host, std::to_string(options.port), asio::ip::tcp::resolver::passive, error);
   if (error || found.empty())
     return invalid_argument(fmt::format("cannot listen on '{}': {}", options.host, error.message()));
-  const asio::ip::tcp::endpoint endpoint = found.begin()->endpoint();
+  // "localhost" is both; clients try IPv4 whatever else they try.
+  asio::ip::tcp::endpoint endpoint = found.begin()->endpoint();
+  for (const auto& entry : found)
+    if (entry.endpoint().protocol() == asio::ip::tcp::v4()) endpoint = entry.endpoint();
   const auto failed = [&](const char* what) {
     return Status(Code::kIo,
                   fmt::format("cannot {} {}:{}: {}", what, options.host, options.port, error.message()));

@@ -209,7 +209,9 @@ TEST(Server, TooManyConnectionsAreTold) {
   }
   RawClient third(test.server->port());
   third.send(kGet);
-  expect_refusal(third.read_to_end(), 503);
+  const std::string refusal = third.read_to_end();
+  expect_refusal(refusal, 503);
+  EXPECT_NE(refusal.find("Retry-After: 1\r\n"), std::string::npos);
   EXPECT_EQ(test.server->counters().refused, 1u);
   first.close();
   third.close();
