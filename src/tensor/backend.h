@@ -25,8 +25,9 @@ enum class MatrixFormat : uint8_t {
   kAuto,  // as stored: quantised types stay quantised (activations are quantised to int8 per group), 16-bit
           // stays 16-bit
   kF32,   // widened to float32, float32 products: the reference path
-  kInt8,  // quantised at load: symmetric, groups of 32
-  kInt4,  // quantised at load: 4-bit codes with scale and minimum, groups of 32
+  kInt8,  // float weights quantised at load: symmetric, groups of 32; stored quantised types stay as they are
+  kInt4,  // likewise to 4-bit codes with scale and minimum; stored 4-bit types stay, wider ones are
+          // requantised
 };
 
 // A weight [n, k] given as row pieces in their stored type; pieces are concatenated along n (q|k|v, gate|up).
@@ -100,7 +101,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual const BackendInfo& info() const = 0;
-  // Class of results for weights kept in `format` with KV in `kv`.
+  // Class of results for weights kept in `format` with KV in `kv`. kAuto stands for weights stored as floats:
+  // name stored quantised weights kInt8.
   virtual NumericsClass numerics(MatrixFormat format, DType kv) const = 0;
 
   // --- memory ---
@@ -151,7 +153,7 @@ class Backend {
   // out = x, same shape (host-visible copies included: `out` may be host memory on every backend)
   virtual void copy(Tensor x, Tensor out) = 0;
   // Samples or scores one token per request; logits row i belongs to requests[i]. `out` must stay valid until
-  // wait().
+  // wait(). Token -1: the logits are not finite, or nothing is allowed.
   virtual void sample(Tensor logits, std::span<const SampleRequest> requests,
                       std::span<SampledToken> out) = 0;
 

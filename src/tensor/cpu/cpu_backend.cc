@@ -71,7 +71,6 @@ class CpuBackend final : public Backend {
   }
 
   const BackendInfo& info() const override { return info_; }
-  // kAuto stands for weights that are stored as floats; name stored quantised weights kInt8.
   NumericsClass numerics(MatrixFormat format, DType kv) const override {
     NumericsClass result;
     result.backend = "cpu";
