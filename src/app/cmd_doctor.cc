@@ -13,6 +13,7 @@
 #include "app/commands.h"
 #include "app/memory.h"
 #include "base/config.h"
+#include "base/json.h"
 #include "tensor/cpu/cpu_backend.h"
 #include "tensor/cpu/limits.h"
 
