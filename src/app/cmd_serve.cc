@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <future>
 
 #include "app/commands.h"
 #include "app/local_completer.h"
@@ -113,6 +114,7 @@ Status serve_until_stopped(const ServeOptions& options, const StopSignals& signa
   obs::Metrics metrics;
   obs::Health health;
   TESSERA_ASSIGN_OR_RETURN(auto local, LocalCluster::start(options, &metrics));
+  health.set("model", true);
   LocalCompleter completer(*local);
   api::ModelSet models;
   models.add(completer.get());
@@ -150,7 +152,9 @@ Status serve_until_stopped(const ServeOptions& options, const StopSignals& signa
   const bool whole = server->wait_idle(std::chrono::seconds(options.shutdown_timeout));
   if (!whole) obs::log_warn("serve", "cut running answers", {{"count", front.active_requests()}});
   server->stop();
-  executor.reset();
+  std::promise<void> drained;  // what the executor still runs belongs to `front`
+  executor->post([&drained] { drained.set_value(); });
+  drained.get_future().wait();
   obs::log_info("serve", "stopped");
   return {};
 }

@@ -82,9 +82,10 @@ Status Completion::check_length(std::vector<TokenId>& ids) {
     error.type = "invalid_request_error";
     error.code = "context_length_exceeded";
     error.param = request_.chat ? "messages" : "prompt";
-    error.message = "This model's context is " + std::to_string(context) + " tokens, the prompt has " +
-                    std::to_string(length) + ". Shorten the prompt" +
-                    (length == context ? " to leave room for an answer." : ".");
+    // litellm and others tell this error by OpenAI's own words.
+    error.message = "This model's maximum context length is " + std::to_string(context) +
+                    " tokens. However, your prompt has " + std::to_string(length) +
+                    " tokens. Please shorten it.";
     fail(error);
     return invalid_argument("too long");
   }
