@@ -94,12 +94,14 @@ def test_text_verbs_are_json_lines(tessera, default_model):
 
 
 def test_run_streams_one_answer(tessera, default_model):
-    done = tessera("run", "--model", default_model, "--temperature", 0, "--max-tokens", 32, "What is the capital of France?")
-    assert done.stdout.endswith("\n") and "Paris" in done.stdout
-    piped = tessera("run", "--model", default_model, "--temperature", 0, "--max-tokens", 32, stdin="What is the capital of France?\n")
-    assert piped.stdout == done.stdout
-    cut = tessera("run", "--model", default_model, "--temperature", 0, "--max-tokens", 32, "--blocks", "0:7,7:30", "What is the capital of France?")
-    assert cut.stdout == done.stdout
+    question = "What is the capital of France?"
+    exact = tessera("run", "--model", default_model, "--dtype", "float32", "--temperature", 0, "--max-tokens", 32, question)
+    assert exact.stdout == "The capital of France is Paris.\n"
+    served = tessera("run", "--model", default_model, "--temperature", 0, "--max-tokens", 32, question)
+    piped = tessera("run", "--model", default_model, "--temperature", 0, "--max-tokens", 32, stdin=question + "\n")
+    assert piped.stdout == served.stdout
+    cut = tessera("run", "--model", default_model, "--temperature", 0, "--max-tokens", 32, "--blocks", "0:7,7:30", question)
+    assert cut.stdout == served.stdout
 
 
 def test_options_come_from_flag_environment_file_in_that_order(tessera, tmp_path):

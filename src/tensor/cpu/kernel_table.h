@@ -28,7 +28,8 @@ enum class WeightKind : uint8_t {
 };
 
 constexpr int kPanelRows = 16;
-constexpr int kGroup = 32;        // activations are quantised in groups of 32 along k
+constexpr int kGroup = 32;        // codes come in groups of 32 along k
+constexpr int kHalfGroup = 16;    // activations have a scale for each half: less error than one for 32
 constexpr int kSuperGroups = 8;   // groups of a K-quant's super block
 constexpr int kMaxTaskRows = 64;  // rows of one matmul task
 
@@ -43,12 +44,12 @@ struct PanelLayout {
   int64_t stride = 0;     // bytes of a panel
 };
 
-// Rows of int8 activations: x = scale[g] * q. All arrays are [rows][groups ...].
+// Rows of int8 activations: x = scale[half group] * q. All arrays are [rows][groups ...].
 struct QuantRows {
   int8_t* q = nullptr;          // [rows][groups * 32]
-  float* scale = nullptr;       // [rows][groups]
-  float* scaled_sum = nullptr;  // [rows][groups]: scale * sum of q
-  int32_t* sum16 = nullptr;     // [rows][groups * 2]: sums of q over 16 values
+  float* scale = nullptr;       // [rows][groups * 2]
+  float* scaled_sum = nullptr;  // [rows][groups]: sum of x as quantised
+  int32_t* sum16 = nullptr;     // [rows][groups * 2]: sums of q
   int64_t groups = 0;
 };
 
@@ -107,7 +108,7 @@ struct KernelTable {
   void (*gated_activation)(const float* gate, const float* up, int activation, int64_t n, float* out);
   // Rotates the pairs (i, i + half).
   void (*rope)(float* x, const float* cos, const float* sin, int64_t half);
-  // Quantises one row: symmetric, scale = max|x| / 127 a group. A group with NaN or infinity gets scale NaN.
+  // Quantises one row: symmetric, scale = max|x| / 127 of 16 values. Where one is NaN or infinite, it is NaN.
   void (*quantise)(const float* x, int64_t k, QuantRows row);
   void (*matmul)(const MatmulCall& call);
   void (*to_f16)(const float* x, uint16_t* out, int64_t n);

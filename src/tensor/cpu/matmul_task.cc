@@ -13,7 +13,7 @@ void QuantBuffer::reserve(int64_t rows, int64_t groups) {
     return std::move(memory).value();
   };
   q_ = make(kGroup);
-  scale_ = make(4);
+  scale_ = make(8);
   scaled_sum_ = make(4);
   sum16_ = make(8);
   capacity_groups_ = wanted;
@@ -26,7 +26,7 @@ QuantRows QuantBuffer::rows(int64_t groups) const {
 
 QuantRows QuantBuffer::at_row(const QuantRows& rows, int64_t row) {
   const int64_t first = row * rows.groups;
-  return {rows.q + first * kGroup, rows.scale + first, rows.scaled_sum + first, rows.sum16 + first * 2,
+  return {rows.q + first * kGroup, rows.scale + first * 2, rows.scaled_sum + first, rows.sum16 + first * 2,
           rows.groups};
 }
 

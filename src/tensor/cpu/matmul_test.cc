@@ -73,12 +73,12 @@ std::vector<float> read_all(Backend& backend, const Matrix& matrix) {
   return out;
 }
 
-// Activations as the quantised kernels see them: int8 per group of 32.
+// Activations as the quantised kernels see them: int8 with a scale for 16 values.
 std::vector<float> quantised(const std::vector<float>& x, int64_t rows, int64_t k) {
   std::vector<float> out(x.size());
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t begin = 0; begin < k; begin += 32) {
-      const int64_t end = std::min(k, begin + 32);
+    for (int64_t begin = 0; begin < k; begin += 16) {
+      const int64_t end = std::min(k, begin + 16);
       float biggest = 0;
       for (int64_t i = begin; i < end; ++i)
         biggest = std::max(biggest, std::fabs(x[static_cast<size_t>(r * k + i)]));

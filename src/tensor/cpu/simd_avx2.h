@@ -251,9 +251,9 @@ inline void dot_signed(const uint8_t* codes, const int8_t* const* x, const int32
     }
   }
 }
-// 8 quads of 4-bit codes: at most 8 * 2 * 15 * 127 = 30480 in 16 bits. The loop over quads stays a loop:
+// 4 quads of 4-bit codes: at most 4 * 2 * 15 * 127 = 15240 in 16 bits. The loop over quads stays a loop:
 // unrolled, the compiler keeps every broadcast alive and spills.
-template <int MR>
+template <int MR, int kHalf>
 inline void dot_nibbles(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
   const __m256i ones = _mm256_set1_epi16(1);
   const __m256i low = _mm256_set1_epi8(15);
@@ -262,20 +262,19 @@ inline void dot_nibbles(const uint8_t* codes, const int8_t* const* x, I32x16* ou
   for (int r = 0; r < MR; ++r) lo[r] = hi[r] = _mm256_setzero_si256();
 #pragma GCC unroll 1
   for (int j = 0; j < 4; ++j) {
-    const __m256i w_lo = load_codes(codes + j * 64);
-    const __m256i w_hi = load_codes(codes + j * 64 + 32);
-    const __m256i w0_lo = _mm256_and_si256(w_lo, low);
-    const __m256i w0_hi = _mm256_and_si256(w_hi, low);
-    const __m256i w1_lo = _mm256_and_si256(_mm256_srli_epi16(w_lo, 4), low);
-    const __m256i w1_hi = _mm256_and_si256(_mm256_srli_epi16(w_hi, 4), low);
+    __m256i w_lo = load_codes(codes + j * 64);
+    __m256i w_hi = load_codes(codes + j * 64 + 32);
+    if constexpr (kHalf == 1) {
+      w_lo = _mm256_srli_epi16(w_lo, 4);
+      w_hi = _mm256_srli_epi16(w_hi, 4);
+    }
+    w_lo = _mm256_and_si256(w_lo, low);
+    w_hi = _mm256_and_si256(w_hi, low);
 #pragma GCC unroll 4
     for (int r = 0; r < MR; ++r) {
-      const __m256i x0 = broadcast_quad(x[r] + j * 4);
-      lo[r] = _mm256_add_epi16(lo[r], _mm256_maddubs_epi16(w0_lo, x0));
-      hi[r] = _mm256_add_epi16(hi[r], _mm256_maddubs_epi16(w0_hi, x0));
-      const __m256i x1 = broadcast_quad(x[r] + j * 4 + 16);
-      lo[r] = _mm256_add_epi16(lo[r], _mm256_maddubs_epi16(w1_lo, x1));
-      hi[r] = _mm256_add_epi16(hi[r], _mm256_maddubs_epi16(w1_hi, x1));
+      const __m256i q = broadcast_quad(x[r] + j * 4);
+      lo[r] = _mm256_add_epi16(lo[r], _mm256_maddubs_epi16(w_lo, q));
+      hi[r] = _mm256_add_epi16(hi[r], _mm256_maddubs_epi16(w_hi, q));
     }
   }
 #pragma GCC unroll 4

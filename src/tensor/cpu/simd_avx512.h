@@ -188,21 +188,18 @@ inline void dot_signed(const uint8_t* codes, const int8_t* const* x, const int32
     for (int r = 0; r < MR; ++r) out[r].v = _mm512_dpbusd_epi32(out[r].v, w, broadcast_quad(x[r] + j * 4));
   }
 }
-template <int MR>
+template <int MR, int kHalf>
 inline void dot_nibbles(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
   const __m512i low = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
   for (int r = 0; r < MR; ++r) out[r].v = _mm512_setzero_si512();
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
-    const __m512i w = load_codes(codes + j * 64);
-    const __m512i w0 = _mm512_and_si512(w, low);
-    const __m512i w1 = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
+    __m512i w = load_codes(codes + j * 64);
+    if constexpr (kHalf == 1) w = _mm512_srli_epi16(w, 4);
+    w = _mm512_and_si512(w, low);
 #pragma GCC unroll 4
-    for (int r = 0; r < MR; ++r) {
-      out[r].v = _mm512_dpbusd_epi32(out[r].v, w0, broadcast_quad(x[r] + j * 4));
-      out[r].v = _mm512_dpbusd_epi32(out[r].v, w1, broadcast_quad(x[r] + (j + 4) * 4));
-    }
+    for (int r = 0; r < MR; ++r) out[r].v = _mm512_dpbusd_epi32(out[r].v, w, broadcast_quad(x[r] + j * 4));
   }
 }
 

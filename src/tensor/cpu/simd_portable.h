@@ -257,17 +257,14 @@ inline void dot_signed(const uint8_t* codes, const int8_t* const* x, const int32
     }
   }
 }
-// 32 values: a byte of codes[j] holds quad j in its low and quad j + 4 in its high half.
-template <int MR>
+// 16 values of 4 bits: the low (kHalf 0) or high halves of codes[4 quads].
+template <int MR, int kHalf>
 inline void dot_nibbles(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
   for (int r = 0; r < MR; ++r) {
     for (int n = 0; n < 16; ++n) {
       int32_t sum = 0;
       for (int j = 0; j < 4; ++j) {
-        for (int b = 0; b < 4; ++b) {
-          const uint8_t pair = codes[j * 64 + n * 4 + b];
-          sum += (pair & 15) * x[r][j * 4 + b] + (pair >> 4) * x[r][(j + 4) * 4 + b];
-        }
+        for (int b = 0; b < 4; ++b) sum += (codes[j * 64 + n * 4 + b] >> (4 * kHalf) & 15) * x[r][j * 4 + b];
       }
       out[r].v[n] = sum;
     }
