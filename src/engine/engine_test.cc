@@ -188,6 +188,39 @@ TEST(EngineEpochs, OldEpochsAreDeadAndANewOneReplacesThem) {
   EXPECT_EQ(engine->stats().running, 0);
 }
 
+TEST(EngineEpochs, MessagesOfAnOldRouteChangeNothing) {
+  const Route route{{"a", {0, 3}}, {"b", {3, 6}}};
+  Inbox inbox;
+  auto head = make_engine(inbox, small_options(), {0, 3});
+  head->post(open_message(1, 3, {5, 6, 7}, 10, route, 0));
+  head->post(StartSession{1, 2, 0});
+  head->run_once();
+  EXPECT_TRUE(only<Rows>(inbox.take()).empty());
+  head->post(StartSession{1, 3, 0});
+  head->run_once();
+  EXPECT_EQ(only<Rows>(inbox.take()).size(), 1u);
+  Token token{1, 2, 3, {}, FinishReason::kNone, {}};
+  token.sampled.token = 9;
+  head->post(token);
+  head->run_once();
+  EXPECT_TRUE(only<Rows>(inbox.take()).empty());
+  token.epoch = 3;
+  head->post(token);
+  head->run_once();
+  EXPECT_EQ(only<Rows>(inbox.take()).size(), 1u);
+
+  auto tail = make_engine(inbox, small_options(), {3, 6});
+  tail->post(open_message(1, 3, {5, 6, 7}, 10, route, 1));
+  Rows rows{1, 2, 0, {5, 6, 7}, std::vector<float>(3 * kHidden), true};
+  tail->post(rows);
+  tail->run_once();
+  EXPECT_TRUE(only<Token>(inbox.take()).empty());
+  rows.epoch = 3;
+  tail->post(rows);
+  tail->run_once();
+  EXPECT_EQ(only<Token>(inbox.take()).size(), 2u) << "to the head and to the gateway";
+}
+
 TEST(EngineRows, BadRowsEndTheSessionWithAReason) {
   const Route route{{"a", {0, 3}}, {"b", {3, 6}}};
   auto failure_of = [&](const std::vector<Rows>& rows) {

@@ -18,35 +18,35 @@ namespace tessera::engine {
 struct Sequence {
   explicit Sequence(kv::BlockPool& pool) : pages(pool) {}
 
+  // Read for every sequence in every step: kept together.
+  int kv_length = 0;
+  int input_end = 0;
+  int opened_tokens = 0;  // prompt and committed output when it opened: steps beyond are decode steps
+  bool preempted = false;
+  bool started = false;        // head: StartSession has come
+  bool sample_at_end = false;  // a token is wanted after the row before input_end
+  bool reuse_prefix = false;   // name full blocks in the prefix tree
+  int named_blocks = 0;        // of pages, from the first, that are in the prefix tree
+  int rope_variant = 0;
+  kv::PageTable pages;
+  std::vector<TokenId> tokens;
   SessionId id = 0;
   Epoch epoch = 0;
   int hop = 0;
+  SamplingState sampling;  // tail only
+
   std::string gateway;
   std::shared_ptr<const Route> route;
   int priority = 0;
   uint64_t arrival = 0;  // grows with every open
   int prompt_tokens = 0;
-  int opened_tokens = 0;  // prompt and committed output when it opened: steps beyond are decode steps
   int max_length = 0;
-  int rope_variant = 0;
+  bool may_hit = false;  // begin on cached blocks
 
-  std::vector<TokenId> tokens;
-  int kv_length = 0;
-  int input_end = 0;
-  bool started = false;        // head: StartSession has come
-  bool sample_at_end = false;  // a token is wanted after the row before input_end
   std::vector<float> hidden;   // not the head: [input_end - kv_length, hidden_size], after hidden_begin
   size_t hidden_begin = 0;     // floats at the front that are used up
-
-  kv::PageTable pages;
-  bool reuse_prefix = false;   // name full blocks in the prefix tree
-  bool may_hit = false;        // begin on cached blocks
   std::vector<Digest> hashes;  // of the full blocks of `tokens` that are known so far
   Digest hash_root{};
-  int named_blocks = 0;  // of pages, from the first, that are in the prefix tree
-  bool preempted = false;
-
-  SamplingState sampling;  // tail only
 
   int pending() const { return input_end - kv_length; }
   bool is_decoding() const { return kv_length >= opened_tokens; }

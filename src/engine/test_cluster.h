@@ -219,7 +219,11 @@ class TestCluster final : public MessageSink {
     send(route_.front().worker, StartSession{opened.session, opened.epoch, start});
   }
   void on_token(Session& session, Token& token) {
-    EXPECT_EQ(token.position, std::ssize(session.tokens)) << "lost or repeated token (I2)";
+    if (token.position != std::ssize(session.tokens)) {
+      fail(session,
+           internal_error("lost or repeated token (I2) at position " + std::to_string(token.position)));
+      return;
+    }
     if (token.sampled.token >= 0) session.tokens.push_back(token.sampled.token);
     if (!token.prompt_logprobs.empty()) session.prompt_logprobs = std::move(token.prompt_logprobs);
     session.finish = token.finish;
