@@ -4,6 +4,7 @@
 #include <boost/beast/http/basic_parser.hpp>
 #include <boost/beast/http/error.hpp>
 
+#include "net/response_encoder.h"
 #include "net/url.h"
 #include "obs/trace.h"
 
@@ -46,6 +47,9 @@ class RequestParser::Parser final : public beast::http::basic_parser<true> {
   size_t feed(std::string_view bytes) {
     if (bytes.empty() || refusal.status != 0 || is_done()) return 0;
     started = true;
+    // Beast 1.81 asserts on a last chunk of which fewer than 5 bytes are there; every chunked body ends
+    // with 5.
+    if (is_header_done() && chunked() && bytes.size() < kLastChunk.size()) return 0;
     error_code error;
     const size_t used = put(boost::asio::const_buffer(bytes.data(), bytes.size()), error);
     if (error && error != beast::http::error::need_more && refusal.status == 0) refuse_for(error);

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "net/request_parser.h"
+#include "net/response_parser.h"
 #include "net/sse.h"
 #include "net/url.h"
 
@@ -107,6 +108,42 @@ TEST(RequestParser, ReadsAbsoluteTargets) {
   EXPECT_EQ(request.query, "z");
   EXPECT_EQ(*request.header("x-a"), "b");
   EXPECT_EQ(request.header("x-b"), nullptr);
+}
+
+// Feeds one byte more each time, as a slow connection would.
+template <typename Put>
+void feed_bytewise(std::string_view text, Put put) {
+  std::string input;
+  for (const char c : text) {
+    input += c;
+    input.erase(0, put(input));
+  }
+  EXPECT_EQ(input, "");
+}
+
+TEST(RequestParser, TakesChunkedBodiesOneByteAtATime) {
+  for (const std::string body : {"0\r\n\r\n", "0;x=y\r\nA: b\r\n\r\n", "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"}) {
+    RequestParser parser({});
+    feed_bytewise("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + body,
+                  [&](std::string_view input) { return parser.put(input); });
+    ASSERT_TRUE(parser.done()) << body << parser.refusal().message;
+    EXPECT_EQ(parser.take_request().body, body[0] == '0' ? "" : "abc");
+  }
+}
+
+TEST(ResponseParser, TakesChunkedBodiesOneByteAtATime) {
+  for (const std::string body : {"0\r\n\r\n", "0;x=y\r\nA: b\r\n\r\n", "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"}) {
+    ResponseParser parser(false);
+    std::string got;
+    const auto take = [&](std::string_view bytes) {
+      got += bytes;
+      return true;
+    };
+    feed_bytewise("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body,
+                  [&](std::string_view input) { return *parser.put(input, take); });
+    EXPECT_TRUE(parser.done()) << body;
+    EXPECT_EQ(got, body[0] == '0' ? "" : "abc");
+  }
 }
 
 TEST(RequestId, OnlySaneOnesAreKept) {
