@@ -16,8 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 
 Result<tensor::MatrixFormat> chosen_format(const ModelOptions& options, const checkpoint::Source& source) {
-  if (!options.quantize.empty() && options.dtype == "float32")
-    return invalid_argument("--quantize and --dtype float32 contradict each other");
   if (options.quantize == "int8") return tensor::MatrixFormat::kInt8;
   if (options.quantize == "int4") return tensor::MatrixFormat::kInt4;
   if (!options.quantize.empty())
@@ -102,6 +100,7 @@ Result<OpenedModel> open_model(const ModelOptions& options) {
                            model::read_spec(opened.source->config(), opened.source->generation_config()));
   TESSERA_ASSIGN_OR_RETURN(opened.text, text::load_model_text(opened.path));
   TESSERA_ASSIGN_OR_RETURN(opened.format, chosen_format(options, *opened.source));
+  opened.exact_products = !options.quantize.empty() && options.dtype == "float32";
   TESSERA_ASSIGN_OR_RETURN(opened.kv_dtype, chosen_kv_dtype(options));
   const std::string whole = "0:" + std::to_string(opened.spec.num_blocks);
   TESSERA_ASSIGN_OR_RETURN(opened.ranges, parse_block_ranges(options.blocks.empty() ? whole : options.blocks,
@@ -115,7 +114,8 @@ Result<OpenedModel> open_model(const ModelOptions& options) {
 
 Status check_memory(const OpenedModel& opened, const ModelOptions& options) {
   const BlockRange whole{0, opened.spec.num_blocks};
-  auto needed = model::estimate_weight_bytes(opened.spec, *opened.source, whole, opened.format);
+  auto needed = model::estimate_weight_bytes(
+      opened.spec, *opened.source, whole, opened.exact_products ? tensor::MatrixFormat::kF32 : opened.format);
   if (!needed.ok()) return needed.status();
   const uint64_t available = available_memory();
   if (*needed + (uint64_t{64} << 20) <= available) return {};
@@ -137,6 +137,8 @@ Result<std::unique_ptr<model::Model>> load_range(const OpenedModel& opened, Bloc
   LoadProgress progress;
   model::LoadOptions load;
   load.format = opened.format;
+  load.exact_products = opened.exact_products;
+  load.kv_dtype = opened.kv_dtype;
   load.progress = [&progress](uint64_t done, uint64_t total) { progress.update(done, total); };
   return model::Model::load(opened.spec, opened.source, range, backend, load);
 }

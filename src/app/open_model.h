@@ -23,6 +23,7 @@ struct OpenedModel {
   model::ModelSpec spec;
   text::ModelText text;
   tensor::MatrixFormat format = tensor::MatrixFormat::kAuto;
+  bool exact_products = false;  // --quantize with --dtype float32: the stored weights, exact products
   DType kv_dtype = DType::kF16;
   std::vector<BlockRange> ranges;
   int context_length = 0;

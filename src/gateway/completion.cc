@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "api/errors.h"
 #include "base/utf8.h"
 
 namespace tessera::gateway {
@@ -21,40 +22,6 @@ class Completion::Observer final : public cluster::SessionObserver {
   const std::shared_ptr<Completion> completion_;
   const int choice_;
 };
-
-api::ApiError to_api_error(const Status& status) {
-  api::ApiError error;
-  error.message = status.message();
-  switch (status.code()) {
-    case Code::kInvalidArgument:
-    case Code::kUnsupported:
-      error.status = 400;
-      error.type = "invalid_request_error";
-      break;
-    case Code::kNotFound:
-      error.status = 404;
-      error.type = "invalid_request_error";
-      break;
-    case Code::kResourceExhausted:
-      error.status = 429;
-      error.type = "rate_limit_error";
-      error.code = "rate_limit_exceeded";
-      error.retry_after_s = 1;
-      break;
-    case Code::kUnavailable:
-      error.status = 503;
-      error.retry_after_s = 5;
-      break;
-    case Code::kDeadlineExceeded:
-      error.status = 503;
-      error.code = "timeout";
-      error.retry_after_s = 5;
-      break;
-    default:
-      error.status = 500;
-  }
-  return error;
-}
 
 Completion::Completion(std::shared_ptr<const ServedModel> model, cluster::SessionManager& sessions,
                        api::CompletionRequest request, std::shared_ptr<api::CompletionSink> sink)
@@ -77,16 +44,7 @@ Status Completion::check_length(std::vector<TokenId>& ids) {
   const int length = static_cast<int>(ids.size());
   const int wanted = request_.max_tokens.value_or(request_.chat ? context : 16);
   if (length > context || (length == context && wanted > 0)) {
-    api::ApiError error;
-    error.status = 400;
-    error.type = "invalid_request_error";
-    error.code = "context_length_exceeded";
-    error.param = request_.chat ? "messages" : "prompt";
-    // litellm and others tell this error by OpenAI's own words.
-    error.message = "This model's maximum context length is " + std::to_string(context) +
-                    " tokens. However, your prompt has " + std::to_string(length) +
-                    " tokens. Please shorten it.";
-    fail(error);
+    fail(api::context_length_exceeded(length, context, request_.chat ? "messages" : "prompt"));
     return invalid_argument("too long");
   }
   max_tokens_.push_back(std::min(wanted, context - length));
@@ -179,7 +137,7 @@ void Completion::fail(const api::ApiError& error) {
 }
 
 void Completion::fail(const Status& status) {
-  fail(to_api_error(status));
+  fail(api::error_from_status(status));
 }
 
 void Completion::on_failed(int choice, const Status& reason) {

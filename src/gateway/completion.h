@@ -70,7 +70,4 @@ class Completion final : public std::enable_shared_from_this<Completion> {
   int open_choices_ TESSERA_GUARDED_BY(mutex_) = 0;
 };
 
-// What a Status means to a client of the API.
-api::ApiError to_api_error(const Status& status);
-
 }  // namespace tessera::gateway

@@ -44,7 +44,9 @@ NumericsClass numerics_of(const checkpoint::Source& source, const tensor::Backen
                                      [](const checkpoint::TensorInfo& t) { return is_quantised(t.dtype); });
   const MatrixFormat format =
       options.format == MatrixFormat::kAuto && quantised ? MatrixFormat::kInt8 : options.format;
-  return backend.numerics(format, options.kv_dtype);
+  NumericsClass numerics = backend.numerics(format, options.kv_dtype);
+  if (options.exact_products) numerics.kernels += "+exact";
+  return numerics;
 }
 
 Status check_range(const ModelSpec& spec, BlockRange range) {
@@ -187,8 +189,9 @@ Result<std::unique_ptr<Model>> Model::load(const ModelSpec& spec,
                                            std::shared_ptr<const checkpoint::Source> source, BlockRange range,
                                            tensor::Backend& backend, const LoadOptions& options) {
   TESSERA_RETURN_IF_ERROR(check_range(spec, range));
-  TESSERA_ASSIGN_OR_RETURN(const weights::RangePlan plan,
+  TESSERA_ASSIGN_OR_RETURN(weights::RangePlan plan,
                            weights::plan_range(layout_of(spec), *source, range, options.format));
+  plan.exact_products = options.exact_products;
   NumericsClass numerics = numerics_of(*source, backend, options);
   TESSERA_ASSIGN_OR_RETURN(weights::RangeWeights loaded,
                            weights::load_range(plan, std::move(source), backend, options.progress));

@@ -15,6 +15,7 @@ namespace tessera::model {
 
 struct LoadOptions {
   tensor::MatrixFormat format = tensor::MatrixFormat::kAuto;
+  bool exact_products = false;   // quantised as `format` says, multiplied in float32 (tensor::MatrixSource)
   DType kv_dtype = DType::kF16;  // of the caches that enqueue() will get: part of numerics()
   // Called after each tensor with bytes done and bytes of all tensors of the range.
   std::function<void(uint64_t done, uint64_t total)> progress;

@@ -40,6 +40,9 @@ struct MatrixPiece {
 struct MatrixSource {
   std::vector<MatrixPiece> pieces;
   int64_t k = 0;
+  // Quantise as the format says, then keep the values as float32 and multiply in float32: the exact path of the
+  // same stored weights, which the quantised kernels are held to.
+  bool exact_products = false;
 };
 
 // A weight packed for this backend; immutable.
@@ -150,7 +153,7 @@ class Backend {
   virtual void round_to(Tensor x, DType dtype) = 0;
   // out[i, :] = x[rows[i], :]
   virtual void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) = 0;
-  // out = x, same shape (host-visible copies included: `out` may be host memory on every backend)
+  // out = x, same shape (either may be host memory on every backend)
   virtual void copy(Tensor x, Tensor out) = 0;
   // Samples or scores one token per request; logits row i belongs to requests[i]. `out` must stay valid until
   // wait(). Token -1: the logits are not finite, or nothing is allowed.

@@ -8,8 +8,12 @@ namespace {
 class Loader {
  public:
   Loader(std::shared_ptr<const checkpoint::Source> source, tensor::Backend& backend,
-         const std::function<void(uint64_t, uint64_t)>& progress, uint64_t total)
-      : source_(std::move(source)), backend_(backend), progress_(progress), total_(total) {}
+         const std::function<void(uint64_t, uint64_t)>& progress, const RangePlan& plan)
+      : source_(std::move(source)),
+        backend_(backend),
+        progress_(progress),
+        total_(plan.stored_bytes),
+        exact_products_(plan.exact_products) {}
 
   uint64_t held_bytes() const { return held_; }
 
@@ -17,6 +21,7 @@ class Loader {
     if (plan.pieces.empty()) return std::unique_ptr<Matrix>();
     tensor::MatrixSource rows;
     rows.k = static_cast<int64_t>(plan.k);
+    rows.exact_products = exact_products_;
     std::vector<std::vector<int32_t>> orders;
     for (const Piece& piece : plan.pieces) orders.push_back(piece.row_order());
     for (size_t i = 0; i < plan.pieces.size(); ++i) {
@@ -75,6 +80,7 @@ class Loader {
   tensor::Backend& backend_;
   const std::function<void(uint64_t, uint64_t)>& progress_;
   const uint64_t total_;
+  const bool exact_products_;
   uint64_t done_ = 0;
   uint64_t held_ = 0;
 };
@@ -112,7 +118,7 @@ Result<BlockWeights> load_block(Loader& loader, const BlockPlan& plan) {
 Result<RangeWeights> load_range(const RangePlan& plan, std::shared_ptr<const checkpoint::Source> source,
                                 tensor::Backend& backend,
                                 const std::function<void(uint64_t done, uint64_t total)>& progress) {
-  Loader loader(std::move(source), backend, progress, plan.stored_bytes);
+  Loader loader(std::move(source), backend, progress, plan);
   RangeWeights weights;
   TESSERA_ASSIGN_OR_RETURN(weights.embedding, loader.matrix(plan.embedding));
   for (const BlockPlan& block : plan.blocks) {

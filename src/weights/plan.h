@@ -71,6 +71,7 @@ struct RangePlan {
   MatrixPlan lm_head;
   bool lm_head_is_embedding = false;  // both in this range and the same matrix: lm_head has no pieces
   uint64_t stored_bytes = 0;          // of all pieces, in the files
+  bool exact_products = false;        // of every matrix: see tensor::MatrixSource
 };
 
 // Corrupt for a missing or wrongly shaped tensor, Unsupported for a tensor of the range that would change the

@@ -96,6 +96,9 @@ class CpuBackend final : public Backend {
                                               std::shared_ptr<const void>) override {
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<PackedMatrix> matrix,
                              PackedMatrix::pack(source, format, *pool_));
+    if (source.exact_products) {
+      TESSERA_ASSIGN_OR_RETURN(matrix, matrix->widened(*pool_));
+    }
     return std::unique_ptr<Matrix>(std::move(matrix));
   }
   int64_t kv_page_bytes(int kv_heads, int head_dim, DType dtype) const override {

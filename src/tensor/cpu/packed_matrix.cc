@@ -291,6 +291,15 @@ Result<std::unique_ptr<PackedMatrix>> PackedMatrix::pack(const MatrixSource& sou
   return matrix;
 }
 
+Result<std::unique_ptr<PackedMatrix>> PackedMatrix::widened(ThreadPool& pool) const {
+  std::vector<float> values(static_cast<size_t>(n_ * k_));
+  for (int64_t row = 0; row < n_; ++row) read_row(row, values.data() + row * k_);
+  MatrixSource source;
+  source.k = k_;
+  source.pieces.push_back({DType::kF32, reinterpret_cast<const uint8_t*>(values.data()), n_, {}});
+  return pack(source, MatrixFormat::kF32, pool);
+}
+
 uint64_t PackedMatrix::bytes() const {
   uint64_t bytes = 0;
   for (const Segment& segment : segments_) bytes += segment.memory.bytes();

@@ -44,6 +44,8 @@ class PackedMatrix final : public Matrix {
   bool needs_float() const { return needs_float_; }  // some segment multiplies float activations
   bool needs_quant() const { return needs_quant_; }  // some segment multiplies int8 activations
   int64_t groups() const { return (k_ + kGroup - 1) / kGroup; }
+  // The same values in float32 panels.
+  Result<std::unique_ptr<PackedMatrix>> widened(ThreadPool& pool) const;
   // Row `n`, [k], exactly as packed.
   void read_row(int64_t n, float* out) const;
 
