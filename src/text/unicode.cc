@@ -256,7 +256,7 @@ bool is_punctuation(char32_t c) {
 
 bool is_other(char32_t c) {
   const Category k = category(c);
-  return k == kCc || k == kCf || k == kCs || k == kCo || k == kCn;
+  return k == kCc || k == kCf || k == kCs || k == kCo;
 }
 
 bool is_word_character(char32_t c) {

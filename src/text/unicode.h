@@ -24,7 +24,7 @@ bool is_number(char32_t c);           // N*
 bool is_mark(char32_t c);             // M*
 bool is_nonspacing_mark(char32_t c);  // Mn
 bool is_punctuation(char32_t c);      // P* or an ASCII symbol
-bool is_other(char32_t c);            // C*: control, format, surrogate, private use, unassigned
+bool is_other(char32_t c);            // control, format, surrogate, private use
 bool is_word_character(char32_t c);   // letters, marks, decimal digits, letter numbers, connectors
 bool is_cjk_ideograph(char32_t c);    // the blocks that BERT treats as one word a character
 void append_lower(std::string& out, char32_t c);
