@@ -7,7 +7,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
-export CCACHE_NOHASHDIR=1
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(asan fuzz soak debian13)
 

@@ -12,7 +12,6 @@ parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(style checked tsan fuzz release)
 install_packages build
 install_packages test
-export CCACHE_NOHASHDIR=1
 
 style() {
   python3 scripts/check_layers.py
