@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tool=$(command -v clang-format-14 || command -v clang-format)
-mapfile -t files < <(git ls-files 'src/*.h' 'src/*.cc' 'src/*.inc' 'tests/*.h' 'tests/*.cc' 'bench/*.cc')
+mapfile -t files < <(git ls-files 'src/*.h' 'src/*.cc' 'src/*.inc' ':!src/*_tables.inc' 'tests/*.h' 'tests/*.cc' 'bench/*.cc')
 if [ "${1:-}" = --fix ]; then
   "$tool" -i "${files[@]}"
 else

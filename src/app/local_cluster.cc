@@ -1,6 +1,7 @@
 #include "app/local_cluster.h"
 
 #include "base/sha256.h"
+#include "obs/log.h"
 
 namespace tessera::app {
 namespace {
@@ -20,6 +21,19 @@ class ProbeObserver final : public cluster::SessionObserver {
   std::function<void(Status)> done_;
 };
 
+// Tokens of one sequence that the KV memory holds: what the model was made for may be more than this machine
+// has.
+int fitting_context(const OpenedModel& opened, const ModelOptions& options, const tensor::Backend& backend) {
+  const int64_t page = backend.kv_page_bytes(opened.spec.kv_heads, opened.spec.head_dim, opened.kv_dtype) *
+                       opened.spec.num_blocks;
+  const int64_t tokens = static_cast<int64_t>(options.kv_memory.bytes) / page * kKvBlockTokens;
+  if (options.context > 0 || tokens >= opened.context_length || tokens < kKvBlockTokens)
+    return opened.context_length;
+  obs::log_warn("load", "the context is cut to what --kv-memory holds",
+                {{"model_context", opened.context_length}, {"context", tokens}});
+  return static_cast<int>(tokens);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<LocalCluster>> LocalCluster::start(const ModelOptions& options,
@@ -35,10 +49,12 @@ Result<std::unique_ptr<LocalCluster>> LocalCluster::start(const ModelOptions& op
   for (size_t i = 0; i < opened.ranges.size(); ++i) {
     auto backend = tensor::make_cpu_backend(local->pool_, {.isa = isa});
     TESSERA_ASSIGN_OR_RETURN(auto model, load_range(opened, opened.ranges[i], *backend));
+    if (i == 0) local->opened_.context_length = fitting_context(opened, options, *backend);
     local->weight_bytes_ += model->weight_bytes();
     engine::EngineOptions engine_options;
     engine_options.worker_name = "local-" + std::to_string(i);
     engine_options.model_identity = opened.identity;
+    engine_options.model_name = opened.served_name;
     engine_options.kv_memory_bytes = options.kv_memory.bytes *
                                      static_cast<uint64_t>(opened.ranges[i].size()) /
                                      static_cast<uint64_t>(opened.spec.num_blocks);

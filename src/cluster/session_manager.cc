@@ -102,7 +102,8 @@ void SessionManager::open(Session& session) {
   message.prompt_tokens = static_cast<int>(session.request.prompt.size());
   message.max_length = message.prompt_tokens + std::max(session.request.params.max_tokens, 0);
   message.params = session.request.params;
-  if (session.started) message.params.prompt_logprobs = false;  // they came with the first token
+  // Scores of the prompt come with the first token: wanted until one is committed.
+  if (session.tokens.size() > session.request.prompt.size()) message.params.prompt_logprobs = false;
   message.salt = session.request.salt;
   message.priority = session.request.priority;
   for (size_t hop = 0; hop < session.route->size(); ++hop) {

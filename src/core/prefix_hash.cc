@@ -1,5 +1,8 @@
 #include "core/prefix_hash.h"
 
+#include <algorithm>
+#include <array>
+
 namespace tessera {
 namespace {
 
@@ -10,10 +13,8 @@ void add_field(Sha256& hash, std::span<const uint8_t> bytes) {
   hash.update(bytes);
 }
 
-void add_int(Sha256& hash, uint32_t value) {
-  const uint8_t bytes[4] = {static_cast<uint8_t>(value), static_cast<uint8_t>(value >> 8),
-                            static_cast<uint8_t>(value >> 16), static_cast<uint8_t>(value >> 24)};
-  hash.update(bytes);
+void put_int(uint8_t* out, uint32_t value) {
+  for (int i = 0; i < 4; ++i) out[i] = static_cast<uint8_t>(value >> (8 * i));
 }
 
 }  // namespace
@@ -23,15 +24,20 @@ Digest prefix_root(const PrefixExtra& extra) {
   add_field(hash, as_bytes("tessera kv 1"));
   add_field(hash, as_bytes(extra.model_identity));
   add_field(hash, as_bytes(extra.salt));
-  add_int(hash, static_cast<uint32_t>(extra.rope_variant));
+  uint8_t variant[4];
+  put_int(variant, static_cast<uint32_t>(extra.rope_variant));
+  hash.update(variant);
   return hash.finish();
 }
 
 Digest prefix_next(const Digest& parent, std::span<const TokenId> block) {
-  Sha256 hash;
-  hash.update(parent);
-  for (TokenId token : block) add_int(hash, static_cast<uint32_t>(token));
-  return hash.finish();
+  TESSERA_CHECK(block.size() == kKvBlockTokens, "a KV block has 16 tokens");
+  std::array<uint8_t, sizeof(Digest) + 4 * kKvBlockTokens>
+      bytes;  // hashed at once: this runs for every block that fills
+  std::copy(parent.begin(), parent.end(), bytes.begin());
+  for (size_t i = 0; i < block.size(); ++i)
+    put_int(bytes.data() + sizeof(Digest) + 4 * i, static_cast<uint32_t>(block[i]));
+  return sha256(bytes);
 }
 
 std::vector<Digest> prefix_hashes(std::span<const TokenId> tokens, const PrefixExtra& extra) {
