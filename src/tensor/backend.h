@@ -40,8 +40,8 @@ struct MatrixPiece {
 struct MatrixSource {
   std::vector<MatrixPiece> pieces;
   int64_t k = 0;
-  // Quantise as the format says, then keep the values as float32 and multiply in float32: the exact path of the
-  // same stored weights, which the quantised kernels are held to.
+  // Quantise as the format says, then keep the values as float32 and multiply in float32: the exact path of
+  // the same stored weights, which the quantised kernels are held to.
   bool exact_products = false;
 };
 

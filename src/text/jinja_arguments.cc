@@ -30,8 +30,7 @@ Bound::Bound(std::string_view function, CallArgs& args, std::initializer_list<st
 
 Int require_int(const Value& value) {
   require_defined(value);
-  if (!value.is_integral())
-    fail_type("'" + std::string(type_name(value)) + "' object cannot be interpreted as an integer");
+  if (!value.is_integral()) fail_type(quoted_type(value) + " object cannot be interpreted as an integer");
   return value.as_int();
 }
 int64_t clamp(Int value) {

@@ -26,7 +26,7 @@ std::string object_name(const Value& value) {
 }
 
 Value missing_attribute(Interpreter& in, const Value& value, std::string_view name) {
-  return in.undefined("'" + object_name(value) + "' has no attribute " + string_repr(name));
+  return in.undefined(string_repr(object_name(value)) + " has no attribute " + string_repr(name));
 }
 
 Value bound_function(Interpreter& in, const Value& self, std::string_view name, BuiltinFunction function) {
@@ -246,7 +246,8 @@ bool is_refused_attribute(const Value& value, std::string_view name) {
     return std::find(std::begin(kEverywhere), std::end(kEverywhere), name) != std::end(kEverywhere);
   }
   static constexpr std::string_view kDict[] = {"clear", "pop", "popitem", "setdefault", "update"};
-  static constexpr std::string_view kList[] = {"append", "reverse", "insert", "sort", "extend", "remove"};
+  static constexpr std::string_view kList[] = {"append", "reverse", "insert", "sort",
+                                               "extend", "remove",  "pop",    "clear"};
   const auto in_list = [&](const auto& names) {
     return std::find(std::begin(names), std::end(names), name) != std::end(names);
   };

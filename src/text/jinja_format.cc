@@ -143,7 +143,9 @@ class PercentFormatter {
       pos = percent;
       if (pos < format_.size()) pos = format_one(pos + 1);
     }
-    if (next_ < arguments_.size() && !used_names_ && !values_.is(Type::kDict))
+    const bool takes_keys = values_.is(Type::kDict) || values_.is(Type::kList) || values_.is(Type::kRange) ||
+                            values_.is_undefined();
+    if (next_ < arguments_.size() && !takes_keys)
       fail_type("not all arguments converted during string formatting");
     return out_.take();
   }
@@ -173,7 +175,7 @@ class PercentFormatter {
       const Value* found = dict_find(in_.budget(), values_.get<DictObject>(), key);
       if (found == nullptr) fail(ErrorKind::kRuntime, string_repr(key));
       value = *found;
-      has_value = used_names_ = true;
+      has_value = true;
       pos = close + 1;
     }
     Spec spec;
@@ -292,7 +294,6 @@ class PercentFormatter {
   const Value& values_;
   std::vector<Value> arguments_;
   size_t next_ = 0;
-  bool used_names_ = false;
   TextBuffer out_;
 };
 

@@ -91,7 +91,7 @@ Value global_strftime_now(Interpreter& in, CallArgs& args) {
   const std::string& format = bound[0].text();
   if (format.size() > 1000) fail_value("the date format is too long");
   const int64_t now_ms = in.clock().unix_time_ms();
-  std::string expanded;
+  std::string expanded = "x";  // tells an empty result from a buffer that is too small
   for (size_t i = 0; i < format.size(); ++i) {
     if (format[i] == '%' && i + 1 < format.size() && format[i + 1] == 'f') {
       const std::string micros = std::to_string(now_ms % 1000 * 1000);
@@ -106,8 +106,6 @@ Value global_strftime_now(Interpreter& in, CallArgs& args) {
   const std::time_t seconds = now_ms / 1000;
   std::tm parts{};
   localtime_r(&seconds, &parts);
-  // A marker in front tells an empty result from a buffer that is too small.
-  expanded.insert(0, "x");
   std::string out(expanded.size() * 64 + 256, '\0');
   const size_t length = std::strftime(out.data(), out.size(), expanded.c_str(), &parts);
   if (length == 0) fail_value("the date format makes too long a text");

@@ -295,7 +295,7 @@ Value Interpreter::call(const Value& callee, CallArgs& args) {
     case Type::kUndefined:
       fail_undefined(callee);
     default:
-      fail_type("'" + std::string(type_name(callee)) + "' object is not callable");
+      fail_type(quoted_type(callee) + " object is not callable");
   }
 }
 
@@ -364,6 +364,9 @@ void Interpreter::bind_parameters(const MacroObject& macro, CallArgs& args, cons
     for (auto& [name, value] : args.named) dict.set(string(name), value);
     scope->set("kwargs", dict.take());
   } else if (!args.named.empty()) {
+    if (args.named[0].first == "caller")
+      fail_type(who +
+                " was invoked with two values for the special caller argument. This is most likely a bug.");
     fail_type(who + " takes no keyword argument " + string_repr(args.named[0].first));
   }
   if (statement.uses_varargs) {

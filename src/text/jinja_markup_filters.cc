@@ -127,8 +127,7 @@ Value filter_striptags(Interpreter& in, const Value& self, CallArgs& args) {
 Value filter_xmlattr(Interpreter& in, const Value& self, CallArgs& args) {
   const Bound bound("do_xmlattr", args, {"autospace"});
   require_defined(self);
-  if (!self.is(Type::kDict))
-    fail_type("'" + std::string(type_name(self)) + "' object has no attribute 'items'");
+  if (!self.is(Type::kDict)) fail_type(quoted_type(self) + " object has no attribute 'items'");
   TextBuffer out(in.budget());
   const bool autospace = bound.flag(0, true);
   for (const auto& [key, value] : self.get<DictObject>().entries) {

@@ -62,33 +62,10 @@ Value sequence_count(Interpreter& in, const Value& self, CallArgs& args) {
   return Value::integer(count);
 }
 
-// The sandbox allows these two, which only shorten a list.
-Value list_pop(Interpreter& in, const Value& self, CallArgs& args) {
-  const Bound bound("pop", args, {"index"});
-  auto& items = self.get<SequenceObject>().items;
-  if (items.empty()) fail(ErrorKind::kRuntime, "pop from empty list");
-  const auto size = static_cast<int64_t>(items.size());
-  int64_t index = bound.small(0, -1);
-  if (index < 0) index += size;
-  if (index < 0 || index >= size) fail(ErrorKind::kRuntime, "pop index out of range");
-  Value item = items[static_cast<size_t>(index)];
-  in.budget().tick(1 + static_cast<uint64_t>(size - index) / 64);
-  items.erase(items.begin() + index);
-  return item;
-}
-Value list_clear(Interpreter&, const Value& self, CallArgs& args) {
-  const Bound bound("clear", args, {});
-  self.get<SequenceObject>().items.clear();
-  return Value();
-}
-
 constexpr Builtin kDictMethods[] = {
     {"copy", copy}, {"get", dict_get}, {"items", dict_items}, {"keys", dict_keys}, {"values", dict_values}};
-constexpr Builtin kListMethods[] = {{"clear", list_clear},
-                                    {"copy", list_copy},
-                                    {"count", sequence_count},
-                                    {"index", sequence_index},
-                                    {"pop", list_pop}};
+constexpr Builtin kListMethods[] = {
+    {"copy", list_copy}, {"count", sequence_count}, {"index", sequence_index}};
 constexpr Builtin kTupleMethods[] = {{"count", sequence_count}, {"index", sequence_index}};
 
 BuiltinFunction find_in(std::span<const Builtin> table, std::string_view name) {

@@ -347,15 +347,8 @@ Value slice_of(Interpreter& in, const Value& value, const Value& start, const Va
   require_defined(value);
   const bool can_slice =
       value.is_string() || value.is(Type::kList) || value.is(Type::kTuple) || value.is(Type::kRange);
-  if (!can_slice) {
-    const std::string name = "slice(" + to_repr(in.budget(), start) + ", " + to_repr(in.budget(), stop) +
-                             ", " + to_repr(in.budget(), step) + ")";
-    return in.undefined((value.is_none() ? "None" : std::string(type_name(value)) + " object") +
-                        " has no element " + name);
-  }
-  for (const Value* part : {&start, &stop, &step})
-    if (!part->is_none() && !part->is_integral())
-      return in.undefined(std::string(type_name(value)) + " object has no such slice");
+  if (value.is(Type::kDict)) fail_type("unhashable type: 'slice'");
+  if (!can_slice) fail_type(quoted_type(value) + " object is not subscriptable");
   size_t length = 0;
   length_of(value, length);
   const SliceRange range = resolve_slice(static_cast<int64_t>(length), start, stop, step);

@@ -31,7 +31,7 @@ Value filter_first(Interpreter& in, const Value& self, CallArgs& args) {
 Value filter_last(Interpreter& in, const Value& self, CallArgs& args) {
   const Bound bound("do_last", args, {});
   if (self.is(Type::kIterator) || !is_iterable(self))
-    fail_type("'" + std::string(type_name(self)) + "' object is not reversible");
+    fail_type(quoted_type(self) + " object is not reversible");
   const std::vector<Value> items = items_of(in.budget(), self);
   return items.empty() ? in.undefined("No last item, sequence was empty.") : items.back();
 }
@@ -81,12 +81,9 @@ Value filter_sort(Interpreter& in, const Value& self, CallArgs& args) {
     getters.emplace_back(in, bound[2], ignore_case);
   }
   std::vector<Value> items = items_of(in.budget(), self);
+  // Lists of keys even for a single one: parts that are equal (two undefined ones, say) then need no order.
   std::vector<Value> keys;
   for (const Value& item : items) {
-    if (getters.size() == 1) {
-      keys.push_back(getters[0](item));
-      continue;
-    }
     std::vector<Value> parts;
     for (const AttributeGetter& getter : getters) parts.push_back(getter(item));
     keys.push_back(make_list(in.budget(), std::move(parts)));
@@ -100,8 +97,7 @@ Value filter_dictsort(Interpreter& in, const Value& self, CallArgs& args) {
   if (by != "key" && by != "value")
     fail(ErrorKind::kRuntime, "You can only sort by either \"key\" or \"value\"");
   require_defined(self);
-  if (!self.is(Type::kDict))
-    fail_type("'" + std::string(type_name(self)) + "' object has no attribute 'items'");
+  if (!self.is(Type::kDict)) fail_type(quoted_type(self) + " object has no attribute 'items'");
   const AttributeGetter folded(in, Value(), !bound.flag(0));
   std::vector<Value> pairs, keys;
   for (const auto& [key, value] : self.get<DictObject>().entries) {

@@ -91,8 +91,6 @@ Value filter_indent(Interpreter& in, const Value& self, CallArgs& args) {
 
 Value filter_truncate(Interpreter& in, const Value& self, CallArgs& args) {
   const Bound bound("do_truncate", args, {"length", "killwords", "end", "leeway"});
-  if (self.is_undefined()) return self;
-  const std::string& text = require_text(self);
   const int64_t length = bound.small(0, 255);
   const std::string end = bound.has(2) ? require_text(bound[2]) : "...";
   const int64_t leeway = bound[3].is_none() ? 5 : bound.small(3);
@@ -101,8 +99,11 @@ Value filter_truncate(Interpreter& in, const Value& self, CallArgs& args) {
     fail(ErrorKind::kRuntime,
          "expected length >= " + std::to_string(end_length) + ", got " + std::to_string(length));
   if (leeway < 0) fail(ErrorKind::kRuntime, "expected leeway >= 0, got " + std::to_string(leeway));
-  const auto whole = static_cast<int64_t>(self.get<StringObject>().length);
+  size_t size = 0;
+  if (!length_of(self, size)) fail_type("object of type '" + std::string(type_name(self)) + "' has no len()");
+  const auto whole = static_cast<int64_t>(size);
   if (whole <= length || whole - length <= leeway) return self;
+  const std::string& text = require_text(self);
   std::string kept = text.substr(0, byte_offset(text, static_cast<size_t>(length - end_length)));
   if (!bound.flag(1)) {
     const size_t space = kept.rfind(' ');
@@ -222,9 +223,29 @@ Value filter_format(Interpreter& in, const Value& self, CallArgs& args) {
   return format_percent(in, as_string(in, self), dict.take());
 }
 
+// The value with the keys of its dicts in order.
+Value with_sorted_keys(Interpreter& in, const Value& value) {
+  in.budget().tick();
+  if (value.is(Type::kList) || value.is(Type::kTuple)) {
+    std::vector<Value> items = items_of(in.budget(), value);
+    for (Value& item : items) item = with_sorted_keys(in, item);
+    return value.is(Type::kList) ? make_list(in.budget(), std::move(items))
+                                 : make_tuple(in.budget(), std::move(items));
+  }
+  if (!value.is(Type::kDict)) return value;
+  const DictObject& dict = value.get<DictObject>();
+  std::vector<Value> keys = items_of(in.budget(), value);
+  if (std::all_of(keys.begin(), keys.end(), [](const Value& key) { return key.is_string(); }))
+    keys = sort_by_keys(in, keys, keys, false);
+  DictBuilder sorted(in.budget());
+  for (const Value& key : keys) sorted.set(key, with_sorted_keys(in, *dict_find(in.budget(), dict, key)));
+  return sorted.take();
+}
+
+// On one line, however long.
 Value filter_pprint(Interpreter& in, const Value& self, CallArgs& args) {
   const Bound bound("do_pprint", args, {});
-  return in.string(to_repr(in.budget(), self));
+  return in.string(to_repr(in.budget(), with_sorted_keys(in, self)));
 }
 
 constexpr Builtin kFilters[] = {

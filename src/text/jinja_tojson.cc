@@ -93,6 +93,12 @@ class JsonWriter {
     out_.push_back(']');
   }
 
+  void append_quoted(std::string_view plain) {
+    out_.push_back('"');
+    out_.append(plain);
+    out_.push_back('"');
+  }
+
   void append_key(const Value& key) {
     switch (key.type()) {
       case Type::kString:
@@ -105,10 +111,10 @@ class JsonWriter {
         out_.append(key.as_bool() ? "\"true\"" : "\"false\"");
         return;
       case Type::kInt:
-        out_.append("\"" + int_to_string(key.as_int()) + "\"");
+        append_quoted(int_to_string(key.as_int()));
         return;
       case Type::kFloat:
-        out_.append("\"" + float_text(key.as_real()) + "\"");
+        append_quoted(float_text(key.as_real()));
         return;
       default:
         fail_type("keys must be str, int, float, bool or None, not " + std::string(type_name(key)));

@@ -156,6 +156,13 @@ std::string_view type_name(const Value& value) {
   return "object";
 }
 
+std::string quoted_type(const Value& value) {
+  std::string quoted(1, '\'');
+  quoted += type_name(value);
+  quoted += '\'';
+  return quoted;
+}
+
 bool length_of(const Value& value, size_t& length) {
   switch (value.type()) {
     case Type::kUndefined:
@@ -309,8 +316,9 @@ int compare(Budget& budget, const Value& a, const Value& b, std::string_view op)
   for (const Value* value : {&a, &b})
     if (value->is_undefined())
       fail(value->get<UndefinedObject>().kind, value->get<UndefinedObject>().message);
-  fail_type("'" + std::string(op) + "' not supported between instances of '" + std::string(type_name(a)) +
-            "' and '" + std::string(type_name(b)) + "'");
+  std::string message = string_repr(op);
+  message += " not supported between instances of " + quoted_type(a) + " and " + quoted_type(b);
+  fail_type(std::move(message));
 }
 
 bool is_iterable(const Value& value) {
@@ -330,7 +338,7 @@ bool is_iterable(const Value& value) {
 }
 
 ValueReader::ValueReader(Budget& budget, Value source) : budget_(&budget), source_(std::move(source)) {
-  if (!is_iterable(source_)) fail_type("'" + std::string(type_name(source_)) + "' object is not iterable");
+  if (!is_iterable(source_)) fail_type(quoted_type(source_) + " object is not iterable");
 }
 
 bool ValueReader::next(Value& item) {

@@ -1,5 +1,5 @@
 // Values of the template language. Scalars are held inline, everything else is shared. Text and containers
-// never change once made (but list.pop and list.clear shorten); namespaces, loops and cyclers do change.
+// never change once made; namespaces, loops, cyclers and joiners do.
 #pragma once
 
 #include <functional>
@@ -211,6 +211,7 @@ const Value* dict_find(Budget& budget, const DictObject& dict, std::string_view 
 // ---------------------------------------------------------------------------------------------
 
 std::string_view type_name(const Value& value);  // Python's type(x).__name__
+std::string quoted_type(const Value& value);     // the same in quotes, for messages
 bool is_true(const Value& value);
 bool equals(Budget& budget, const Value& a, const Value& b);
 size_t hash_of(const Value& value);  // throws for what has none
@@ -226,7 +227,7 @@ std::string to_repr(Budget& budget, const Value& value);
 // Number of items where Python has len(); false otherwise.
 bool length_of(const Value& value, size_t& length);
 
-// Reads the items of an iterable one by one; sees what list.pop does to it meanwhile.
+// Reads the items of an iterable one by one.
 class ValueReader {
  public:
   // Throws a type error for what cannot be iterated.
