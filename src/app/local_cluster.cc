@@ -62,6 +62,7 @@ Result<std::unique_ptr<LocalCluster>> LocalCluster::start(const ModelOptions& op
     engine_options.context_length = opened.context_length;
     engine_options.max_batch_tokens = options.max_batch_tokens;
     engine_options.max_sequences = options.max_sequences;
+    engine_options.prefix_cache = !options.no_prefix_cache;
     TESSERA_ASSIGN_OR_RETURN(auto engine, engine::Engine::create(std::move(model), std::move(backend),
                                                                  engine_options, local->transport_, metrics));
     local->fingerprint_ = "fp_" + to_hex(sha256(as_bytes(engine->numerics().to_string()))).substr(0, 12);

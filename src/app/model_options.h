@@ -22,6 +22,7 @@ struct ModelOptions {
   std::string device = "auto";
   std::string isa = "auto";
   bool deterministic = false;
+  bool no_prefix_cache = false;
 
   template <typename V>
   void fields(V& v) {
@@ -41,6 +42,7 @@ struct ModelOptions {
     v("context", context, "tokens a sequence may grow to; 0 = what the model was made for");
     v("device", device, "auto or cpu");
     v("isa", isa, "auto, portable, avx2 or avx512: force a kernel path");
+    v("no-prefix-cache", no_prefix_cache, "compute every prompt anew (to measure what the cache gives)");
     v("deterministic", deterministic, "same tokens whatever the batch (always so on the CPU)");
   }
 };
