@@ -18,7 +18,7 @@ asan() {
 
 fuzz() {
   install_packages build; install_packages test
-  scripts/build.sh fuzz
+  scripts/build.sh fuzz fuzzers
   scripts/fuzz.sh build/fuzz 600
 }
 

@@ -26,12 +26,13 @@ checked() {
 }
 
 tsan() {
-  scripts/build.sh tsan
-  TSAN_OPTIONS=halt_on_error=1 ctest --test-dir build/tsan --output-on-failure -LE slow
+  local tests=(base cluster kv engine tensor_thread_pool)
+  scripts/build.sh tsan "${tests[@]/#/test_}"
+  TSAN_OPTIONS=halt_on_error=1 ctest --test-dir build/tsan --output-on-failure -R "^($(IFS='|'; echo "${tests[*]}"))\$"
 }
 
 fuzz() {
-  scripts/build.sh fuzz
+  scripts/build.sh fuzz fuzzers
   scripts/fuzz.sh build/fuzz "${TESSERA_FUZZ_SECONDS:-5}"
 }
 
