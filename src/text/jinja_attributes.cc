@@ -214,9 +214,7 @@ bool find_item(Interpreter& in, const Value& self, const Value& key, Value& out)
 }  // namespace
 
 Value Interpreter::attribute(const Value& value, std::string_view name) {
-  const bool is_internal =
-      name.substr(0, 2) == "__" && name.size() > 4 && name.substr(name.size() - 2) == "__";
-  if (value.is_undefined() && !is_internal) fail_undefined(value);
+  if (value.is_undefined() && !is_refused_attribute(value, name)) fail_undefined(value);
   Value out;
   if (find_attribute(*this, value, name, out)) return out;
   if (value.is(Type::kDict)) {

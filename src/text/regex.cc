@@ -4,6 +4,7 @@
 #include <oniguruma.h>
 #include <pcre2.h>
 
+#include <algorithm>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -26,7 +27,8 @@ class Regex::Engine {
 namespace {
 
 constexpr size_t kJitStackStart = 32 << 10, kJitStackMax = 16 << 20;
-constexpr uint32_t kMatchLimit = 50'000'000;
+// Steps of one match: enough for 16 MiB of one letter, and an end to patterns that never would.
+constexpr uint32_t kMatchLimit = 100'000'000;
 
 // What PCRE2 needs beside the pattern; one per thread, because a match writes into it.
 struct PcreScratch {
@@ -88,6 +90,7 @@ class OnigurumaEngine final : public Regex::Engine {
     std::call_once(once, [] {
       OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
       onig_initialize(encodings, 1);
+      onig_set_retry_limit_in_match(kMatchLimit);
     });
     regex_t* code = nullptr;
     OnigErrorInfo info;
@@ -133,12 +136,17 @@ bool is_common_escape(char c) {
 // Whether PCRE2 reads the pattern as Oniguruma does. Careful: what it does not know, it denies.
 bool engines_agree(std::string_view pattern) {
   const auto has = [&](std::string_view part) { return pattern.find(part) != std::string_view::npos; };
-  if (has("&&") || has("{,") || has("}+")) return false;
+  if (has("&&") || has("{,")) return false;
   bool in_class = false;
   for (size_t i = 0; i < pattern.size(); ++i) {
     const char c = pattern[i];
     if (c == '\\') {
       if (++i == pattern.size() || !is_common_escape(pattern[i])) return false;
+      const bool property = pattern[i] == 'p' || pattern[i] == 'P';
+      if (property && pattern.substr(i + 1).starts_with('{'))
+        i = std::min(pattern.find('}', i), pattern.size());
+    } else if (c == '}' && !in_class && pattern.substr(i + 1).starts_with('+')) {
+      return false;  // {n,m}+ is possessive in one engine only
     } else if (in_class) {
       if (c == '[') return false;  // a class inside a class
       if (c == ']') in_class = false;

@@ -49,6 +49,7 @@ TEST(Regex, ReadsPatternsAsOnigurumaDoes) {
   EXPECT_EQ(matches(R"([\p{L}&&[^a-c]]+)", "abxyzc"), (Strings{"xyz"}));  // class intersection
   EXPECT_EQ(matches(R"(^.)", "ab\ncd"), (Strings{"a", "c"}));             // line anchors
   EXPECT_EQ(matches(R"(\s+)", "a\u180eb c"), (Strings{" "}));             // no space
+  EXPECT_EQ(matches(R"((?:a{1,2}+)a)", "aaa"), (Strings{"aaa"}));         // not possessive
   EXPECT_EQ(matches(R"(x*)", "axb"), (Strings{"", "x", ""}));             // none right behind a match
 }
 
