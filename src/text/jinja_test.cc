@@ -295,10 +295,8 @@ TEST(Jinja, HostileTemplatesEndInAnError) {
       "{{ " + std::string(100000, '-') + "1 }}",
   };
   for (const std::string& source : hostile) {
-    const auto start = std::chrono::steady_clock::now();
     const auto result = try_render(source, OrderedJson::object(), limits);
-    EXPECT_FALSE(result.ok()) << source.substr(0, 100);
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30)) << source.substr(0, 100);
+    EXPECT_FALSE(result.ok()) << source.substr(0, 100);  // and ends: the test's time limit is the judge
   }
 }
 

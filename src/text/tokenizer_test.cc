@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -305,24 +304,14 @@ TEST(Detokenizer, StreamsWhatDecodeGives) {
 }
 
 TEST(Tokenizer, LongRunsStayLinear) {
-  const auto seconds = [](const auto& work) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
   const auto tokenizer = load(parse(R"({
     "model":{"type":"BPE","vocab":{"a":0,"aa":1,"aaaa":2,"aaaaaaaa":3,"Ġ":4,"ĠĠ":5},
              "merges":["a a","aa aa","aaaa aaaa","Ġ Ġ"]},
     "pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"decoder":{"type":"ByteLevel"}})"));
-  constexpr size_t kLength = 4 << 20;
-  constexpr double kGenerous = 30;  // a quadratic merge takes hours
-  for (const char letter : {'a', ' '}) {
-    const std::string text(kLength, letter);
-    EXPECT_LT(seconds([&] {
-                EXPECT_EQ(tokenizer->encode(text).value().size(), kLength / (letter == 'a' ? 8 : 2));
-              }),
-              kGenerous);
-  }
+  constexpr size_t kLength = 512 << 10;  // a quadratic merge runs into the test's time limit
+  for (const char letter : {'a', ' '})
+    EXPECT_EQ(tokenizer->encode(std::string(kLength, letter)).value().size(),
+              kLength / (letter == 'a' ? 8 : 2));
 }
 
 }  // namespace
