@@ -109,7 +109,8 @@ TEST(JinjaParity, ChatsOfTokenizers) {
   for (const auto& entry : fs::directory_iterator(fs::path(golden) / "tokenizers")) {
     if (!entry.is_directory()) continue;
     const OrderedJson config = read_json(entry.path() / "tokenizer_config.json");
-    for (const OrderedJson& test : read_json(entry.path() / "golden.json")["chat"]) {
+    const OrderedJson chats = read_json(entry.path() / "golden.json");
+    for (const OrderedJson& test : chats["chat"]) {
       OrderedJson variables = {{"date_string", "26 Jul 2024"}, {"tools", nullptr}};
       variables["bos_token"] = token_of(config, "bos_token");
       variables["eos_token"] = token_of(config, "eos_token");
