@@ -349,7 +349,7 @@ bool ValueReader::next(Value& item) {
       if (position_ >= text.size()) return false;
       const size_t start = position_;
       next_code_point(text, position_);
-      item = make_string(*budget_, text.substr(start, position_ - start), source_.get<StringObject>().safe);
+      item = make_string(*budget_, text.substr(start, position_ - start));
       return true;
     }
     case Type::kList:
