@@ -1,10 +1,11 @@
 """The API as OpenAI's own client reads it."""
 import json
 import math
+import re
 
 import openai
 import pytest
-from conftest import CONTEXT, NAME, events
+from conftest import CONTEXT, NAME, events, wait_until
 
 QUESTION = [{"role": "user", "content": "Name three colours."}]
 GREEDY = {"temperature": 0, "seed": 1}
@@ -282,6 +283,8 @@ def test_log_names_the_request_and_not_its_text(server):
         headers={"X-Request-Id": "find-me-42"},
     )
     assert answer.headers["x-request-id"] == "find-me-42"
+    # Written after the answer, and read by another thread.
+    wait_until(lambda: re.search(r".*find-me-42.*\n", server.log))
     line = next(l for l in server.log.splitlines() if "find-me-42" in l)
     assert "status=200" in line and "ttft_ms=" in line
     assert "xylophone-secret" not in server.log
