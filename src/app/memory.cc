@@ -1,7 +1,5 @@
 #include "app/memory.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <fstream>
 #include <string>
@@ -17,13 +15,6 @@ uint64_t available_memory() {
   uint64_t limit = 0, used = 0;
   if (limit_file >> limit && used_file >> used && limit > used) available = std::min(available, limit - used);
   return available;
-}
-
-uint64_t resident_memory() {
-  std::ifstream file("/proc/self/statm");
-  uint64_t total = 0, resident = 0;
-  file >> total >> resident;
-  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace tessera::app

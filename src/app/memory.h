@@ -7,7 +7,5 @@ namespace tessera::app {
 
 // Bytes that the kernel, and this process's control group, would still give.
 uint64_t available_memory();
-// Resident bytes of this process.
-uint64_t resident_memory();
 
 }  // namespace tessera::app

@@ -98,7 +98,10 @@ Result<OpenedModel> open_model(const ModelOptions& options) {
   TESSERA_ASSIGN_OR_RETURN(opened.source, checkpoint::open_source(opened.path));
   TESSERA_ASSIGN_OR_RETURN(opened.spec,
                            model::read_spec(opened.source->config(), opened.source->generation_config()));
-  TESSERA_ASSIGN_OR_RETURN(opened.text, text::load_model_text(opened.path));
+  // A folder may hold a tokenizer.json beside its GGUF, which then counts.
+  const checkpoint::GgufFile* gguf = fs::is_directory(opened.path) ? nullptr : opened.source->gguf();
+  TESSERA_ASSIGN_OR_RETURN(
+      opened.text, gguf != nullptr ? text::load_model_text(*gguf) : text::load_model_text(opened.path));
   TESSERA_ASSIGN_OR_RETURN(opened.format, chosen_format(options, *opened.source));
   opened.exact_products = !options.quantize.empty() && options.dtype == "float32";
   TESSERA_ASSIGN_OR_RETURN(opened.kv_dtype, chosen_kv_dtype(options));

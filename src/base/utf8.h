@@ -10,5 +10,7 @@ namespace tessera {
 // practice").
 std::string replace_invalid_utf8(std::string_view bytes);
 bool is_valid_utf8(std::string_view bytes);
+// `c` is at most U+10FFFF.
+void append_utf8(std::string& out, char32_t c);
 
 }  // namespace tessera

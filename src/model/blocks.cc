@@ -46,7 +46,7 @@ void enqueue_mlp(const BlockContext& context, const Activations& a) {
   const weights::BlockWeights& w = context.weights;
   tensor::Backend& backend = context.backend;
   backend.rms_norm(a.x, w.mlp_norm, spec.norm_eps, a.normed);
-  if (context.block.moe) {
+  if (w.router != nullptr) {
     backend.moe(a.normed, context.moe, a.out);
   } else {
     backend.matmul(a.normed, *w.gate_up, w.gate_up_bias, a.gate_up);

@@ -13,30 +13,6 @@ namespace {
 using tensor::MatrixFormat;
 using tensor::Tensor;
 
-weights::Layout layout_of(const ModelSpec& spec) {
-  weights::Layout layout;
-  layout.family = spec.family;
-  layout.num_blocks = spec.num_blocks;
-  layout.hidden = spec.hidden;
-  layout.heads = spec.heads;
-  layout.kv_heads = spec.kv_heads;
-  layout.head_dim = spec.head_dim;
-  layout.ffn = spec.ffn;
-  layout.vocab = spec.vocab;
-  layout.experts = spec.experts;
-  layout.expert_ffn = spec.expert_ffn;
-  layout.qk_norm = spec.qk_norm;
-  layout.post_norms = spec.post_norms;
-  layout.attention_bias = spec.attention_bias;
-  layout.output_bias = spec.output_bias;
-  layout.mlp_bias = spec.mlp_bias;
-  layout.tied_embedding = spec.tied_embedding;
-  layout.norm_plus_one = spec.norm_plus_one;
-  layout.rope_rows_interleaved = spec.rope_rows_interleaved;
-  for (const BlockSpec& block : spec.blocks) layout.moe.push_back(block.moe);
-  return layout;
-}
-
 NumericsClass numerics_of(const checkpoint::Source& source, const tensor::Backend& backend,
                           const LoadOptions& options) {
   const auto& tensors = source.tensors();
@@ -190,7 +166,7 @@ Result<std::unique_ptr<Model>> Model::load(const ModelSpec& spec,
                                            tensor::Backend& backend, const LoadOptions& options) {
   TESSERA_RETURN_IF_ERROR(check_range(spec, range));
   TESSERA_ASSIGN_OR_RETURN(weights::RangePlan plan,
-                           weights::plan_range(layout_of(spec), *source, range, options.format));
+                           weights::plan_range(spec, *source, range, options.format));
   plan.exact_products = options.exact_products;
   NumericsClass numerics = numerics_of(*source, backend, options);
   TESSERA_ASSIGN_OR_RETURN(weights::RangeWeights loaded,
@@ -202,8 +178,7 @@ Result<std::unique_ptr<Model>> Model::load(const ModelSpec& spec,
 Result<uint64_t> estimate_weight_bytes(const ModelSpec& spec, const checkpoint::Source& source,
                                        BlockRange range, tensor::MatrixFormat format) {
   TESSERA_RETURN_IF_ERROR(check_range(spec, range));
-  TESSERA_ASSIGN_OR_RETURN(const weights::RangePlan plan,
-                           weights::plan_range(layout_of(spec), source, range, format));
+  TESSERA_ASSIGN_OR_RETURN(const weights::RangePlan plan, weights::plan_range(spec, source, range, format));
   return weights::packed_bytes(plan);
 }
 

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "core/types.h"
 #include "tensor/backend.h"
+#include "weights/layout.h"
 
 namespace tessera::model {
 
@@ -21,40 +22,21 @@ struct RopeSpec {
   int variants() const { return static_cast<int>(attention_factor.size()); }
 };
 
-// One transformer block. Blocks of a model may differ (windows, RoPE base, dense or MoE).
+// One transformer block. Blocks of a model may differ (windows, RoPE base; dense or MoE: Layout::moe).
 struct BlockSpec {
   int window = 0;  // 0 = global attention
   int rope = 0;    // index into ModelSpec::ropes
-  bool moe = false;
 };
 
-struct ModelSpec {
-  std::string family;  // model_type of config.json
-  int num_blocks = 0;
-  int hidden = 0;
-  int heads = 0;
-  int kv_heads = 0;
-  int head_dim = 0;
-  int ffn = 0;
-  int vocab = 0;
+struct ModelSpec : weights::Layout {
   int context_length = 0;
   float norm_eps = 1e-6f;
-  bool norm_plus_one = false;          // weight is stored as w, used as 1 + w (Gemma)
-  bool rope_rows_interleaved = false;  // q and k rows are stored as rotary pairs (2i, 2i + 1) (GGUF's llama)
-  bool qk_norm = false;                // RMS norm of each q and k head before RoPE
-  bool post_norms = false;             // norms after attention and MLP, before the residual add (Gemma 2, 3)
-  bool attention_bias = false;         // on q, k, v
-  bool output_bias = false;            // on the attention's output projection
-  bool mlp_bias = false;
-  bool tied_embedding = false;
   float embedding_scale = 1.0f;
   float attention_scale = 0.0f;  // multiplies q·k
   float attention_softcap = 0.0f;
   float final_softcap = 0.0f;
   tensor::Activation activation = tensor::Activation::kSilu;
-  int experts = 0;
   int experts_per_token = 0;
-  int expert_ffn = 0;
   bool normalise_top_k = true;
   std::vector<RopeSpec> ropes;
   std::vector<BlockSpec> blocks;    // [num_blocks]

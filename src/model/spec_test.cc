@@ -203,13 +203,13 @@ TEST(ReadSpec, MistralWindowAbsentIsTheFamilysNullIsNone) {
 
 TEST(ReadSpec, DenseBlocksOfQwenMoe) {
   Json config = config_of("qwen3-moe");
-  EXPECT_FALSE(read(config)->blocks[0].moe);
-  EXPECT_TRUE(read(config)->blocks[1].moe);
+  EXPECT_FALSE(read(config)->moe[0]);
+  EXPECT_TRUE(read(config)->moe[1]);
   config["mlp_only_layers"] = Json::array();
   config["decoder_sparse_step"] = 2;
-  EXPECT_FALSE(read(config)->blocks[0].moe);
-  EXPECT_TRUE(read(config)->blocks[1].moe);
-  EXPECT_FALSE(read(config)->blocks[2].moe);
+  EXPECT_FALSE(read(config)->moe[0]);
+  EXPECT_TRUE(read(config)->moe[1]);
+  EXPECT_FALSE(read(config)->moe[2]);
 }
 
 TEST(ReadSpec, EndTokensOfBothFilesInsideTheVocabulary) {

@@ -24,8 +24,7 @@ Result<std::unique_ptr<StepWorkspace>> StepWorkspace::make(const ModelSpec& spec
   };
   const int64_t heads = int64_t{spec.heads} * spec.head_dim;
   const int64_t kv = int64_t{spec.kv_heads} * spec.head_dim;
-  const bool dense =
-      std::any_of(spec.blocks.begin(), spec.blocks.end(), [](const BlockSpec& b) { return !b.moe; });
+  const bool dense = std::find(spec.moe.begin(), spec.moe.end(), false) != spec.moe.end();
   const int64_t ffn = dense ? spec.ffn : 0;
   Activations& a = space->full_;
   a.rope_tables.resize(spec.ropes.size());

@@ -71,7 +71,7 @@ class BpeModel final : public TokenModel {
         neighbours_(find_neighbours()) {
     for (size_t c = 0; c < characters_.size(); ++c) {
       std::string text;
-      append_code_point(text, static_cast<char32_t>(c));
+      append_utf8(text, static_cast<char32_t>(c));
       characters_[c] = vocabulary_.find(text).value_or(kNone);
     }
     for (int b = 0; b < 256; ++b)
@@ -146,7 +146,7 @@ class BpeModel final : public TokenModel {
   bool is_known(char32_t c) const {
     if (c < characters_.size()) return characters_[c] != kNone;
     std::string text;
-    append_code_point(text, c);
+    append_utf8(text, c);
     return vocabulary_.find(text).has_value();
   }
 

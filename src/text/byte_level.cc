@@ -39,7 +39,7 @@ int hex_digit(char c) {
 }  // namespace
 
 void append_byte_level(std::string& out, std::string_view bytes) {
-  for (const char byte : bytes) append_code_point(out, kAlphabet.character[static_cast<uint8_t>(byte)]);
+  for (const char byte : bytes) append_utf8(out, kAlphabet.character[static_cast<uint8_t>(byte)]);
 }
 
 std::optional<std::string> from_byte_level(std::string_view text) {

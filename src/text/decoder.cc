@@ -254,13 +254,13 @@ Status add_step(std::vector<DecoderStep>& steps, const Json& json) {
   } else if (type == "Strip") {
     step.kind = Kind::kStrip;
     TESSERA_ASSIGN_OR_RETURN(const char32_t content, read_character(json, "content", ' '));
-    append_code_point(step.text, content);
+    append_utf8(step.text, content);
     TESSERA_ASSIGN_OR_RETURN(step.left, read_int(json, "start", 0));
     TESSERA_ASSIGN_OR_RETURN(step.right, read_int(json, "stop", 0));
   } else if (type == "Metaspace") {
     step.kind = Kind::kMetaspace;
     TESSERA_ASSIGN_OR_RETURN(const char32_t replacement, read_character(json, "replacement", 0x2581));
-    append_code_point(step.text, replacement);
+    append_utf8(step.text, replacement);
     TESSERA_ASSIGN_OR_RETURN(const bool prefix, read_bool(json, "add_prefix_space", true));
     TESSERA_ASSIGN_OR_RETURN(const std::string scheme,
                              read_string(json, "prepend_scheme", prefix ? "always" : "never"));

@@ -199,15 +199,18 @@ void Interpreter::run_set(const Statement& statement, const ScopePtr& scope) {
   assign(*statement.target, eval(*statement.value, scope), scope);
 }
 
+// What the body writes becomes `text`, unless it breaks or continues a loop around it.
+Interpreter::Flow Interpreter::run_captured(const Body& body, const ScopePtr& scope, Value& text) {
+  Capture capture(*this);
+  const Flow flow = run(body, scope);
+  if (flow == Flow::kNormal) text = capture.take();
+  return flow;
+}
+
 Interpreter::Flow Interpreter::run_set_block(const Statement& statement, const ScopePtr& scope) {
   const auto body_scope = std::make_shared<Scope>(scope);
   Value text;
-  {
-    Capture capture(*this);
-    const Flow flow = run(statement.body, body_scope);
-    if (flow != Flow::kNormal) return flow;
-    text = capture.take();
-  }
+  if (const Flow flow = run_captured(statement.body, body_scope, text); flow != Flow::kNormal) return flow;
   if (statement.value != nullptr) text = eval_filter(*statement.value, body_scope, &text);
   assign(*statement.target, text, scope);
   return Flow::kNormal;
@@ -223,12 +226,7 @@ Interpreter::Flow Interpreter::run_with(const Statement& statement, const ScopeP
 Interpreter::Flow Interpreter::run_filter_block(const Statement& statement, const ScopePtr& scope) {
   const auto body_scope = std::make_shared<Scope>(scope);
   Value text;
-  {
-    Capture capture(*this);
-    const Flow flow = run(statement.body, body_scope);
-    if (flow != Flow::kNormal) return flow;
-    text = capture.take();
-  }
+  if (const Flow flow = run_captured(statement.body, body_scope, text); flow != Flow::kNormal) return flow;
   write(eval_filter(*statement.value, body_scope, &text));
   return Flow::kNormal;
 }

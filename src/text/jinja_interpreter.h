@@ -49,6 +49,7 @@ class Interpreter {
   void run_plain_loop(const Statement& statement, const ScopePtr& scope, ValueReader reader,
                       const std::function<bool(const Value&)>& accepts);
   void run_set(const Statement& statement, const ScopePtr& scope);
+  Flow run_captured(const Body& body, const ScopePtr& scope, Value& text);
   Flow run_set_block(const Statement& statement, const ScopePtr& scope);
   Flow run_with(const Statement& statement, const ScopePtr& scope);
   Flow run_filter_block(const Statement& statement, const ScopePtr& scope);

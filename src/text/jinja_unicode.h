@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/utf8.h"
+
 namespace tessera::text::jinja {
 
 __extension__ typedef __int128 Int;  // integers of the template language; overflow is an error, never a wrap
@@ -13,7 +15,6 @@ __extension__ typedef __int128 Int;  // integers of the template language; overf
 size_t count_code_points(std::string_view text);
 std::u32string to_code_points(std::string_view text);
 std::string to_utf8(std::u32string_view text);
-void append_utf8(std::string& out, char32_t c);
 // The code point at `pos`, which moves behind it.
 char32_t next_code_point(std::string_view text, size_t& pos);
 // Byte offset of code point `index` (the size of text when beyond).

@@ -86,35 +86,7 @@ std::optional<int32_t> token_of(const checkpoint::GgufFile& file, const char* ke
 
 Result<ModelText> load_gguf(const fs::path& path) {
   TESSERA_ASSIGN_OR_RETURN(auto file, checkpoint::GgufFile::open(path));
-  ModelText text;
-  if (auto tokens = file->get_string_array("tokenizer.ggml.tokens")) {
-    GgufVocabulary vocabulary;
-    vocabulary.model = file->get_string("tokenizer.ggml.model").value_or("");
-    vocabulary.pre = file->get_string("tokenizer.ggml.pre").value_or("");
-    vocabulary.tokens = std::move(*tokens);
-    if (auto scores = file->get_f64_array("tokenizer.ggml.scores"))
-      vocabulary.scores.assign(scores->begin(), scores->end());
-    if (auto types = file->get_i64_array("tokenizer.ggml.token_type")) {
-      for (int64_t type : *types)
-        vocabulary.token_types.push_back(type < 0 || type > 6 ? 1 : static_cast<int32_t>(type));
-    }
-    if (auto merges = file->get_string_array("tokenizer.ggml.merges")) vocabulary.merges = std::move(*merges);
-    vocabulary.bos = token_of(*file, "tokenizer.ggml.bos_token_id");
-    vocabulary.eos = token_of(*file, "tokenizer.ggml.eos_token_id");
-    vocabulary.unk = token_of(*file, "tokenizer.ggml.unknown_token_id");
-    vocabulary.pad = token_of(*file, "tokenizer.ggml.padding_token_id");
-    vocabulary.add_bos = file->get_bool("tokenizer.ggml.add_bos_token");
-    vocabulary.add_eos = file->get_bool("tokenizer.ggml.add_eos_token");
-    vocabulary.add_space_prefix = file->get_bool("tokenizer.ggml.add_space_prefix");
-    TESSERA_ASSIGN_OR_RETURN(text.tokenizer, load_gguf_tokenizer(vocabulary));
-    const auto piece = [&](std::optional<int32_t> id) {
-      return id ? text.tokenizer->token_text(*id) : std::string();
-    };
-    text.bos_token = piece(vocabulary.bos);
-    text.eos_token = piece(vocabulary.eos);
-  }
-  TESSERA_RETURN_IF_ERROR(set_template(text, file->get_string("tokenizer.chat_template").value_or("")));
-  return text;
+  return load_model_text(*file);
 }
 
 // The one GGUF model of a folder that holds nothing else of a tokenizer.
@@ -145,6 +117,38 @@ Result<std::string> ModelText::render_chat(const OrderedJson& messages, const Or
 Result<std::vector<int32_t>> ModelText::encode_chat(const std::string& rendered) const {
   if (tokenizer == nullptr) return unsupported("the model ships no tokenizer; send token ids");
   return tokenizer->encode(rendered, {.add_special_tokens = false});
+}
+
+Result<ModelText> load_model_text(const checkpoint::GgufFile& file) {
+  ModelText text;
+  if (auto tokens = file.get_string_array("tokenizer.ggml.tokens")) {
+    GgufVocabulary vocabulary;
+    vocabulary.model = file.get_string("tokenizer.ggml.model").value_or("");
+    vocabulary.pre = file.get_string("tokenizer.ggml.pre").value_or("");
+    vocabulary.tokens = std::move(*tokens);
+    if (auto scores = file.get_f64_array("tokenizer.ggml.scores"))
+      vocabulary.scores.assign(scores->begin(), scores->end());
+    if (auto types = file.get_i64_array("tokenizer.ggml.token_type")) {
+      for (int64_t type : *types)
+        vocabulary.token_types.push_back(type < 0 || type > 6 ? 1 : static_cast<int32_t>(type));
+    }
+    if (auto merges = file.get_string_array("tokenizer.ggml.merges")) vocabulary.merges = std::move(*merges);
+    vocabulary.bos = token_of(file, "tokenizer.ggml.bos_token_id");
+    vocabulary.eos = token_of(file, "tokenizer.ggml.eos_token_id");
+    vocabulary.unk = token_of(file, "tokenizer.ggml.unknown_token_id");
+    vocabulary.pad = token_of(file, "tokenizer.ggml.padding_token_id");
+    vocabulary.add_bos = file.get_bool("tokenizer.ggml.add_bos_token");
+    vocabulary.add_eos = file.get_bool("tokenizer.ggml.add_eos_token");
+    vocabulary.add_space_prefix = file.get_bool("tokenizer.ggml.add_space_prefix");
+    TESSERA_ASSIGN_OR_RETURN(text.tokenizer, load_gguf_tokenizer(vocabulary));
+    const auto piece = [&](std::optional<int32_t> id) {
+      return id ? text.tokenizer->token_text(*id) : std::string();
+    };
+    text.bos_token = piece(vocabulary.bos);
+    text.eos_token = piece(vocabulary.eos);
+  }
+  TESSERA_RETURN_IF_ERROR(set_template(text, file.get_string("tokenizer.chat_template").value_or("")));
+  return text;
 }
 
 Result<ModelText> load_model_text(const fs::path& path) {

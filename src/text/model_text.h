@@ -9,6 +9,10 @@
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
+namespace tessera::checkpoint {
+class GgufFile;
+}
+
 namespace tessera::text {
 
 // Immutable.
@@ -29,5 +33,7 @@ struct ModelText {
 // A folder (tokenizer.json or tokenizer.model, tokenizer_config.json, chat_template.jinja or .json) or a GGUF
 // file. Needs no config.json and no weights. A folder without tokenizer gives null, not an error.
 Result<ModelText> load_model_text(const std::filesystem::path& file_or_folder);
+// The same of a GGUF file that is open already: its vocabulary is not read from disk twice.
+Result<ModelText> load_model_text(const checkpoint::GgufFile& file);
 
 }  // namespace tessera::text

@@ -36,7 +36,7 @@ std::string keep_if(std::string_view text, Keep keep) {
   out.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
     const char32_t c = next_code_point(text, at);
-    if (keep(c)) append_code_point(out, c);
+    if (keep(c)) append_utf8(out, c);
   }
   return out;
 }
@@ -81,7 +81,7 @@ std::string bert_normalize(std::string_view text, BertRules rules) {
     }
     const bool apart = rules.chinese_characters && is_cjk_ideograph(c);
     if (apart) out.push_back(' ');
-    append_code_point(out, c);
+    append_utf8(out, c);
     if (apart) out.push_back(' ');
   }
   if (rules.strip_accents)

@@ -202,7 +202,7 @@ Result<PreTokenizerPtr> parse_metaspace(const Json& json) {
     return unsupported("tokenizer: a Metaspace prepend_scheme \"" + name + "\"");
   }
   std::string text;
-  append_code_point(text, replacement);
+  append_utf8(text, replacement);
   return PreTokenizerPtr(std::make_unique<Metaspace>(std::move(text), scheme, split));
 }
 

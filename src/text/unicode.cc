@@ -190,24 +190,6 @@ char32_t next_code_point(std::string_view text, size_t& at) {
   return c > 0x10FFFF ? 0xFFFD : c;
 }
 
-void append_code_point(std::string& out, char32_t c) {
-  if (c < 0x80) {
-    out.push_back(static_cast<char>(c));
-  } else if (c < 0x800) {
-    out.push_back(static_cast<char>(0xC0 | c >> 6));
-    out.push_back(static_cast<char>(0x80 | (c & 0x3F)));
-  } else if (c < 0x10000) {
-    out.push_back(static_cast<char>(0xE0 | c >> 12));
-    out.push_back(static_cast<char>(0x80 | (c >> 6 & 0x3F)));
-    out.push_back(static_cast<char>(0x80 | (c & 0x3F)));
-  } else {
-    out.push_back(static_cast<char>(0xF0 | c >> 18));
-    out.push_back(static_cast<char>(0x80 | (c >> 12 & 0x3F)));
-    out.push_back(static_cast<char>(0x80 | (c >> 6 & 0x3F)));
-    out.push_back(static_cast<char>(0x80 | (c & 0x3F)));
-  }
-}
-
 size_t incomplete_utf8_tail(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   for (size_t back = 1; back <= 3 && back <= text.size(); ++back) {
@@ -283,7 +265,7 @@ void append_lower(std::string& out, char32_t c) {
   }
   auto found = std::lower_bound(std::begin(kLower), std::end(kLower), c,
                                 [](const Mapping& entry, char32_t x) { return entry.from < x; });
-  append_code_point(out, found != std::end(kLower) && found->from == c ? found->to : c);
+  append_utf8(out, found != std::end(kLower) && found->from == c ? found->to : c);
 }
 
 std::string normalize(std::string_view text, NormalForm form) {
@@ -296,7 +278,7 @@ std::string normalize(std::string_view text, NormalForm form) {
   if (form == NormalForm::kNfc || form == NormalForm::kNfkc) compose(points);
   std::string out;
   out.reserve(text.size());
-  for (const char32_t c : points) append_code_point(out, c);
+  for (const char32_t c : points) append_utf8(out, c);
   return out;
 }
 

@@ -5,12 +5,13 @@
 #include <string>
 #include <string_view>
 
+#include "base/utf8.h"
+
 namespace tessera::text {
 
 // The code point at `at`, which moves behind it. A byte that starts no well-formed sequence counts alone, as
 // U+FFFD.
 char32_t next_code_point(std::string_view text, size_t& at);
-void append_code_point(std::string& out, char32_t c);
 // Bytes of the sequence that this first byte announces; 1 for a byte that starts none.
 inline size_t utf8_length(char first) {
   const auto byte = static_cast<uint8_t>(first);

@@ -6,31 +6,9 @@
 
 #include "checkpoint/source.h"
 #include "tensor/backend.h"
+#include "weights/layout.h"
 
 namespace tessera::weights {
-
-// The model as its tensors show it.
-struct Layout {
-  std::string family;
-  int num_blocks = 0;
-  int hidden = 0;
-  int heads = 0;
-  int kv_heads = 0;
-  int head_dim = 0;
-  int ffn = 0;
-  int vocab = 0;
-  int experts = 0;
-  int expert_ffn = 0;
-  bool qk_norm = false;
-  bool post_norms = false;
-  bool attention_bias = false;
-  bool output_bias = false;
-  bool mlp_bias = false;
-  bool tied_embedding = false;
-  bool norm_plus_one = false;          // norms hold w and are used as 1 + w
-  bool rope_rows_interleaved = false;  // q and k rows lie in the order of pairs (2i, 2i + 1)
-  std::vector<bool> moe;               // [num_blocks]
-};
 
 // Rows [first_row, first_row + rows) of a tensor seen as a matrix (elements, for a vector).
 struct Piece {

@@ -40,6 +40,7 @@ void read_dimensions(ConfigReader& config, ModelSpec& spec, const Defaults& defa
                             " dimensions: expected an even number"));
   spec.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)));
   spec.blocks.resize(static_cast<size_t>(spec.num_blocks));
+  spec.moe.resize(spec.blocks.size());
 }
 
 void read_activation(ConfigReader& config, ModelSpec& spec, std::string_view key, std::string_view fallback) {
@@ -117,7 +118,7 @@ void read_experts(ConfigReader& config, ModelSpec& spec, std::string_view count_
   spec.expert_ffn = config.count("moe_intermediate_size", spec.ffn, 1, kMaxFfn);
   if (spec.experts_per_token > spec.experts)
     config.fail(config.refuse("num_experts_per_tok", "more than there are experts"));
-  for (BlockSpec& block : spec.blocks) block.moe = true;
+  spec.moe.assign(spec.blocks.size(), true);
 }
 
 }  // namespace tessera::model

@@ -22,7 +22,7 @@ void read_qwen3_moe(ConfigReader& config, ModelSpec& spec) {
   const int step = config.count("decoder_sparse_step", 1, 1, spec.num_blocks);
   const std::vector<double> dense = config.numbers("mlp_only_layers", spec.blocks.size());
   for (int block = 0; block < spec.num_blocks; ++block)
-    spec.blocks[static_cast<size_t>(block)].moe =
+    spec.moe[static_cast<size_t>(block)] =
         (block + 1) % step == 0 && std::find(dense.begin(), dense.end(), block) == dense.end();
 }
 
