@@ -13,9 +13,21 @@
 
 namespace tessera {
 
+// How a hop's rows travel to the next one. kLossless keeps invariant I1; the others are for slow links and
+// make a session's answer say that it is not token-exact.
+enum class RowEncoding : uint8_t {
+  kLossless,  // the residual stream's own dtype
+  kInt8,      // int8 codes, one float32 scale a row
+  kFp8,       // e4m3 codes, one float32 scale a row
+};
+
 struct Hop {
-  std::string worker;  // the worker's name, an address of the transport
-  BlockRange blocks;   // what this hop executes
+  // An inbox of the transport: "WORKER" or "WORKER/INSTANCE". A worker process is what stands before the
+  // slash.
+  std::string worker;
+  BlockRange blocks;                              // what this hop executes
+  RowEncoding encoding = RowEncoding::kLossless;  // of the rows that it sends on
+  std::string address;  // "HOST:PORT[,HOST:PORT…]" where its neighbours reach it; empty within one process
   bool operator==(const Hop&) const = default;
 };
 using Route = std::vector<Hop>;  // covers [0, N) once, in order
@@ -36,13 +48,20 @@ struct OpenSession {
   SamplingParams params;
   std::string salt;  // tenant's cache salt: separates prefixes
   int priority = 0;  // higher first: orders prefill, and who is preempted last
+  // A secret that the gateway draws for each session: Rows and Token without it are dropped, so that a peer
+  // can only speak to sessions that a gateway opened.
+  uint64_t ticket = 0;
+  std::string traceparent;  // W3C trace context of the request, empty when untraced
 };
 
-// Gateway → head, after every hop has opened: KV before `start` is valid on all of them.
+// Gateway → every hop, after all have opened. The hop forgets what it holds from `start` on and computes
+// positions from there; it sends the next hop outputs from `send_from` on: those before `start` it kept
+// (Opened::outputs_from said so), the rest it computes (cluster/replay.h).
 struct StartSession {
   SessionId session = 0;
   Epoch epoch = 0;
   int start = 0;
+  int send_from = 0;
 };
 
 // Hop → next hop: rows of the residual stream for positions [start, start + tokens.size()).
@@ -50,9 +69,12 @@ struct Rows {
   SessionId session = 0;
   Epoch epoch = 0;
   int start = 0;
-  std::vector<TokenId> tokens;  // the tokens at these positions: name the KV blocks
-  std::vector<float> hidden;    // [tokens.size(), hidden_size]
-  bool sample = false;          // the tail samples after the last row
+  std::vector<TokenId> tokens;                    // the tokens at these positions: name the KV blocks
+  std::vector<float> hidden;                      // [tokens.size(), hidden_size]
+  bool sample = false;                            // the tail samples after the last row
+  bool replay = false;                            // kept outputs of an earlier epoch
+  RowEncoding encoding = RowEncoding::kLossless;  // of `hidden` on the wire
+  uint64_t ticket = 0;
 };
 
 // Tail → head and gateway at once.
@@ -65,6 +87,7 @@ struct Token {
       FinishReason::kNone;  // kStop: this token is a stop token; kLength: max_tokens reached
   // First token of a session with prompt_logprobs only: entry i scores prompt token i; entry 0 has token -1.
   std::vector<SampledToken> prompt_logprobs;
+  uint64_t ticket = 0;
 };
 
 // Gateway → every hop: forget the session; full KV blocks stay in the prefix tree.
@@ -78,7 +101,11 @@ struct Opened {
   SessionId session = 0;
   Epoch epoch = 0;
   int hop = 0;
-  int cached_tokens = 0;  // multiple of kKvBlockTokens, less than the number of tokens
+  // KV that is valid here, from position 0 on: of a cached prefix (a multiple of kKvBlockTokens), or of the
+  // epoch before. At most the number of tokens; less at the tail, which has a row to sample from.
+  int cached_tokens = 0;
+  // Outputs of positions [outputs_from, cached_tokens) are kept and can be sent again.
+  int outputs_from = 0;
 };
 struct Refused {
   SessionId session = 0;
@@ -92,11 +119,13 @@ struct Preempted {
   Epoch epoch = 0;
   int hop = 0;
 };
+// Unavailable: the route is broken, another one can go on; anything else ends the session.
 struct Failed {
   SessionId session = 0;
   Epoch epoch = 0;
   int hop = 0;
   Status reason;
+  std::string peer;  // the neighbour that could not be reached, when it is not the sender who failed
 };
 
 using Message =
