@@ -2,11 +2,29 @@
 
 #include <algorithm>
 
+#include <random>
+
 namespace tessera::cluster {
+namespace {
+
+const SystemClock kSystemClock;
+
+// Of the operating system's entropy: a peer must not guess it.
+uint64_t draw_ticket() {
+  std::random_device entropy;
+  return (uint64_t{entropy()} << 32) | entropy();
+}
+
+}  // namespace
 
 SessionManager::SessionManager(SessionManagerOptions options, MessageSink& transport, Executor& executor,
                                Router& router)
-    : options_(std::move(options)), transport_(transport), executor_(executor), router_(router) {}
+    : options_(std::move(options)),
+      transport_(transport),
+      executor_(executor),
+      router_(router),
+      clock_(options_.clock != nullptr ? *options_.clock : kSystemClock),
+      next_id_(options_.first_id) {}
 
 Result<SessionId> SessionManager::submit(SessionRequest request, std::shared_ptr<SessionObserver> observer) {
   if (request.prompt.empty()) return invalid_argument("the prompt has no tokens");
@@ -19,6 +37,7 @@ Result<SessionId> SessionManager::submit(SessionRequest request, std::shared_ptr
   auto session = std::make_shared<std::unique_ptr<Session>>(std::make_unique<Session>());
   (*session)->id = id;
   (*session)->arrival = id;
+  (*session)->ticket = draw_ticket();
   (*session)->tokens = request.prompt;
   (*session)->request = std::move(request);
   (*session)->observer = std::move(observer);
@@ -53,7 +72,7 @@ bool SessionManager::deliver(Message message) {
 }
 
 SessionStats SessionManager::stats() const {
-  return {running_.load(), waiting_.load(), reopened_.load()};
+  return {running_.load(), waiting_.load(), reopened_.load(), failovers_.load(), broken_.load()};
 }
 
 // --- queue
@@ -82,16 +101,57 @@ void SessionManager::on_room() {
 void SessionManager::open(Session& session) {
   waiting_.fetch_sub(1);
   running_.fetch_add(1);
-  session.state = State::kOpening;
-  ++session.epoch;
-  Result<Route> route = router_.choose(session.request);
-  if (!route.ok() || route->empty()) {
-    fail(session.id, route.ok() ? unavailable("no worker serves this model") : route.status());
+  find_route(session);
+}
+
+RouteQuery SessionManager::query_of(const Session& session) const {
+  return {session.request, session.tokens,
+          static_cast<int>(session.request.prompt.size()) + std::max(session.request.params.max_tokens, 0),
+          session.route.get(), session.broken.ok() ? nullptr : &session.broken};
+}
+
+// Opens the session on the router's choice; without one it is broken and waits, or ends.
+void SessionManager::find_route(Session& session) {
+  Result<RouteChoice> choice = router_.choose(query_of(session));
+  if (choice.ok() && choice->route.empty()) choice = unavailable("no worker serves this model");
+  if (choice.ok()) {
+    take_route(session, std::move(choice).value());
     return;
   }
-  session.route = std::make_shared<const Route>(std::move(route).value());
-  session.cached.assign(session.route->size(), -1);
-  arm(session, options_.open_timeout, "a worker did not answer when the request was opened");
+  const bool may_wait = session.epoch > 0 || options_.wait_for_route;
+  if (choice.status().code() != Code::kUnavailable || !may_wait || options_.failover_timeout.count() == 0) {
+    fail(session.id, choice.status());
+    return;
+  }
+  if (session.state == State::kBroken) return;  // its timer runs
+  session.state = State::kBroken;
+  broken_.fetch_add(1);
+  executor_.cancel(session.timer);
+  session.timer = executor_.post_after(
+      options_.failover_timeout, [this, id = session.id, reason = choice.status()] { fail(id, reason); });
+}
+
+void SessionManager::take_route(Session& session, RouteChoice choice) {
+  if (session.state == State::kBroken) broken_.fetch_sub(1);
+  if (session.route != nullptr && session.state != State::kWaiting)
+    for (const Hop& hop : *session.route)
+      if (std::find(choice.route.begin(), choice.route.end(), hop) == choice.route.end())
+        transport_.send(hop.worker, CloseSession{session.id, session.epoch});
+  session.route = std::make_shared<const Route>(std::move(choice.route));
+  if (!choice.inexact.empty() && choice.inexact != session.inexact) {
+    session.inexact = choice.inexact;
+    session.observer->on_inexact(session.inexact);
+  }
+  send_open(session);
+}
+
+void SessionManager::send_open(Session& session) {
+  session.state = State::kOpening;
+  ++session.epoch;
+  session.hops.assign(session.route->size(), HopState{-1, 0});
+  executor_.cancel(session.timer);
+  session.timer =
+      executor_.post_after(options_.open_timeout, [this, id = session.id] { on_open_timeout(id); });
 
   OpenSession message;
   message.session = session.id;
@@ -106,10 +166,23 @@ void SessionManager::open(Session& session) {
   if (session.tokens.size() > session.request.prompt.size()) message.params.prompt_logprobs = false;
   message.salt = session.request.salt;
   message.priority = session.request.priority;
+  message.ticket = session.ticket;
   for (size_t hop = 0; hop < session.route->size(); ++hop) {
     message.hop = static_cast<int>(hop);
     transport_.send((*session.route)[hop].worker, message);
   }
+}
+
+void SessionManager::on_open_timeout(SessionId id) {
+  auto found = sessions_.find(id);
+  if (found == sessions_.end()) return;
+  Session& session = *found->second;
+  for (size_t hop = 0; hop < session.hops.size(); ++hop)
+    if (session.hops[hop].cached < 0) {
+      break_route(session, (*session.route)[hop].worker,
+                  deadline_exceeded("a worker did not answer when the request was opened"));
+      return;
+    }
 }
 
 void SessionManager::close_hops(const Session& session) {
@@ -120,9 +193,101 @@ void SessionManager::close_hops(const Session& session) {
 // The route is given up; the session keeps its place in the queue and opens again with the next epoch.
 void SessionManager::reopen(Session& session) {
   close_hops(session);
+  if (session.state == State::kBroken) broken_.fetch_sub(1);
   running_.fetch_sub(1);
   waiting_.fetch_add(1);
   enqueue(session);
+}
+
+// In order: nobody overtakes the one that waits for room.
+void SessionManager::wait_for_room() {
+  blocked_ = true;
+  executor_.cancel(retry_timer_);
+  retry_timer_ = executor_.post_after(options_.retry_interval, [this] { on_room(); });
+}
+
+// --- failover
+// --------------------------------------------------------------------------------------------------------
+
+bool SessionManager::is_on(const Hop& hop, const std::string& worker) {
+  return hop.worker.starts_with(worker) &&
+         (hop.worker.size() == worker.size() || hop.worker[worker.size()] == '/');
+}
+
+void SessionManager::worker_lost(const std::string& worker, Status cause) {
+  executor_.post([this, worker, cause = std::move(cause)] {
+    std::vector<std::pair<SessionId, std::string>> hit;
+    for (const auto& [id, session] : sessions_) {
+      if (session->route == nullptr || session->state == State::kWaiting) continue;
+      for (const Hop& hop : *session->route)
+        if (is_on(hop, worker)) {
+          hit.emplace_back(id, hop.worker);
+          break;
+        }
+    }
+    std::sort(hit.begin(), hit.end());  // oldest first, whatever the hash
+    for (const auto& [id, inbox] : hit)
+      if (auto found = sessions_.find(id); found != sessions_.end())
+        break_route(*found->second, inbox, cause);
+  });
+}
+
+void SessionManager::move_away(const std::string& worker) {
+  executor_.post([this, worker] {
+    std::vector<SessionId> hit;
+    for (const auto& [id, session] : sessions_)
+      if (session->state == State::kOpening || session->state == State::kRunning)
+        if (std::any_of(session->route->begin(), session->route->end(),
+                        [&](const Hop& hop) { return is_on(hop, worker); }))
+          hit.push_back(id);
+    std::sort(hit.begin(), hit.end());
+    for (SessionId id : hit)
+      if (auto found = sessions_.find(id); found != sessions_.end())
+        if (Result<RouteChoice> choice = router_.choose(query_of(*found->second)); choice.ok())
+          take_route(*found->second, std::move(choice).value());
+  });
+}
+
+void SessionManager::routes_changed() {
+  executor_.post([this] {
+    std::vector<SessionId> broken;
+    for (const auto& [id, session] : sessions_)
+      if (session->state == State::kBroken) broken.push_back(id);
+    std::sort(broken.begin(), broken.end());
+    for (SessionId id : broken)
+      if (auto found = sessions_.find(id); found != sessions_.end()) find_route(*found->second);
+  });
+}
+
+void SessionManager::break_route(Session& session, const std::string& inbox, const Status& cause) {
+  router_.on_hop_failed(inbox, cause);
+  if (session.failovers == 0) {
+    session.broken_since = clock_.now();
+    session.failover = {session.id,
+                        inbox,
+                        cause.message(),
+                        clock_.unix_time_ms(),
+                        static_cast<int>(session.tokens.size() - session.request.prompt.size()),
+                        {},
+                        false};
+  }
+  session.broken = cause.with_context("worker " + inbox + " was lost");
+  if (++session.failovers > options_.max_failovers) {
+    fail(session.id, session.broken);
+    return;
+  }
+  failovers_.fetch_add(1);
+  find_route(session);
+}
+
+void SessionManager::report_failover(Session& session, bool recovered) {
+  if (session.failovers == 0) return;
+  session.failovers = 0;
+  session.broken = Status();
+  session.failover.stall =
+      std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - session.broken_since);
+  session.failover.recovered = recovered;
+  if (options_.on_failover) options_.on_failover(session.failover);
 }
 
 // --- lifetime
@@ -137,6 +302,7 @@ void SessionManager::arm(Session& session, std::chrono::milliseconds timeout, co
 void SessionManager::fail(SessionId id, const Status& reason) {
   auto found = sessions_.find(id);
   if (found == sessions_.end()) return;
+  report_failover(*found->second, false);
   close_hops(*found->second);
   std::shared_ptr<SessionObserver> observer = found->second->observer;
   erase(id);
@@ -153,6 +319,7 @@ void SessionManager::erase(SessionId id) {
     waiting_.fetch_sub(1);
   } else {
     running_.fetch_sub(1);
+    if (session.state == State::kBroken) broken_.fetch_sub(1);
   }
   sessions_.erase(found);
 }
@@ -170,40 +337,55 @@ SessionManager::Session* SessionManager::current(SessionId id, Epoch epoch) {
 void SessionManager::handle(const Opened& message) {
   Session* session = current(message.session, message.epoch);
   if (session == nullptr || session->state != State::kOpening) return;
-  if (message.hop < 0 || message.hop >= static_cast<int>(session->cached.size())) return;
-  session->cached[static_cast<size_t>(message.hop)] = std::max(message.cached_tokens, 0);
-  const int start = *std::min_element(session->cached.begin(), session->cached.end());
-  if (start < 0) return;  // not all have answered
-  session->state = State::kRunning;
-  arm(*session, options_.token_timeout, "the model did not produce a token in time");
-  if (!session->started) {
-    session->started = true;
-    session->observer->on_started(std::min(start, static_cast<int>(session->request.prompt.size())));
+  if (message.hop < 0 || message.hop >= static_cast<int>(session->hops.size())) return;
+  session->hops[static_cast<size_t>(message.hop)] = {std::max(message.cached_tokens, 0),
+                                                     std::max(message.outputs_from, 0)};
+  const bool all = std::all_of(session->hops.begin(), session->hops.end(),
+                               [](const HopState& hop) { return hop.cached >= 0; });
+  if (all) start_hops(*session);
+}
+
+void SessionManager::start_hops(Session& session) {
+  const std::vector<HopStart> starts = plan_starts(session.hops, static_cast<int>(session.tokens.size()));
+  session.state = State::kRunning;
+  arm(session, options_.token_timeout, "the model did not produce a token in time");
+  if (!session.started) {
+    session.started = true;
+    int reused = static_cast<int>(session.request.prompt.size());
+    for (const HopStart& hop : starts) reused = std::min(reused, hop.start);
+    session.observer->on_started(reused);
   }
-  transport_.send(session->route->front().worker, StartSession{session->id, session->epoch, start});
+  for (size_t hop = 0; hop < starts.size(); ++hop)
+    transport_.send((*session.route)[hop].worker,
+                    StartSession{session.id, session.epoch, starts[hop].start, starts[hop].send_from});
 }
 
 void SessionManager::handle(const Refused& message) {
   Session* session = current(message.session, message.epoch);
-  if (session == nullptr) return;
-  if (message.reason.code() != Code::kResourceExhausted) {
+  if (session == nullptr || session->state == State::kBroken) return;
+  if (message.reason.code() == Code::kResourceExhausted) {
+    reopen(*session);
+    wait_for_room();
+  } else if (message.reason.code() == Code::kUnavailable && message.hop >= 0 &&
+             message.hop < static_cast<int>(session->route->size())) {
+    break_route(*session, (*session->route)[static_cast<size_t>(message.hop)].worker, message.reason);
+  } else {
     fail(message.session, message.reason);
-    return;
   }
-  reopen(*session);
-  blocked_ = true;  // in order: nobody overtakes the one that waits for room
-  executor_.cancel(retry_timer_);
-  retry_timer_ = executor_.post_after(options_.retry_interval, [this] { on_room(); });
 }
 
 void SessionManager::handle(const Token& message) {
   Session* session = current(message.session, message.epoch);
-  if (session == nullptr || session->state != State::kRunning) return;
+  if (session == nullptr || session->state == State::kOpening || message.ticket != session->ticket) return;
   if (message.position != static_cast<int>(session->tokens.size())) return;  // repeated: already committed
   if (message.sampled.token >= 0) session->tokens.push_back(message.sampled.token);
   std::shared_ptr<SessionObserver> observer = session->observer;
+  // A token that was on its way when the route broke is good, but does not mend the route.
+  if (session->state == State::kRunning || message.finish != FinishReason::kNone)
+    report_failover(*session, true);
   if (message.finish == FinishReason::kNone) {
-    arm(*session, options_.token_timeout, "the model did not produce a token in time");
+    if (session->state == State::kRunning)
+      arm(*session, options_.token_timeout, "the model did not produce a token in time");
     observer->on_token(message);
     return;
   }
@@ -215,16 +397,24 @@ void SessionManager::handle(const Token& message) {
 
 void SessionManager::handle(const Preempted& message) {
   Session* session = current(message.session, message.epoch);
-  if (session == nullptr) return;
+  if (session == nullptr || session->state == State::kBroken) return;
   reopened_.fetch_add(1);
   reopen(*session);
-  blocked_ = true;  // its KV was taken because there is no room: wait until somebody closes
-  executor_.cancel(retry_timer_);
-  retry_timer_ = executor_.post_after(options_.retry_interval, [this] { on_room(); });
+  wait_for_room();  // its KV was taken because there is no room: wait until somebody closes
 }
 
 void SessionManager::handle(const Failed& message) {
-  if (current(message.session, message.epoch) != nullptr) fail(message.session, message.reason);
+  Session* session = current(message.session, message.epoch);
+  if (session == nullptr || session->state == State::kBroken) return;
+  if (message.reason.code() != Code::kUnavailable) {
+    fail(message.session, message.reason);
+    return;
+  }
+  const auto hop = static_cast<size_t>(std::max(message.hop, 0));
+  const std::string inbox = !message.peer.empty()          ? message.peer
+                            : hop < session->route->size() ? (*session->route)[hop].worker
+                                                           : std::string();
+  break_route(*session, inbox, message.reason);
 }
 
 }  // namespace tessera::cluster

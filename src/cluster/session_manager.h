@@ -1,7 +1,11 @@
-// SessionManager: the gateway's side of every session. Opens sessions on all hops of a route, starts them at
-// the common cached prefix, commits tokens in order, opens them again with the next epoch when a hop preempts
-// them, and queues those that no hop has room for. A state machine on injected Executor and MessageSink: no
-// threads, no sockets.
+// SessionManager: the gateway's side of every session. Opens sessions on all hops of a route, starts each hop
+// where its cache ends, commits tokens in order, opens them again with the next epoch when a hop preempts
+// them or dies, and queues those that no hop has room for. A state machine on injected Executor and
+// MessageSink: no threads, no sockets.
+//
+// Failover: a session whose route broke keeps its committed tokens and asks the Router for another route.
+// Hops that are on both routes keep what they hold, a substitute is fed from its predecessor's kept outputs
+// (cluster/replay.h). Without a route it waits, up to a limit.
 #pragma once
 
 #include <atomic>
@@ -10,11 +14,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/executor.h"
+#include "cluster/replay.h"
 #include "cluster/transport.h"
 #include "core/messages.h"
 
@@ -33,27 +40,60 @@ class SessionObserver {
   virtual ~SessionObserver() = default;
   // Once, when generation begins: prompt tokens that were found in every hop's cache.
   virtual void on_started(int cached_tokens) = 0;
+  // The rest of the answer may differ from what one undisturbed machine would give: a lossy encoding on a
+  // link, a substitute of another numerics class. At most once for each reason.
+  virtual void on_inexact(const std::string& /*reason*/) {}
   // In order of position, each position once (invariant I2). The last has finish != kNone.
   virtual void on_token(const Token& token) = 0;
   // Ends the session without a final token; nothing comes after it.
   virtual void on_failed(const Status& reason) = 0;
 };
 
-// Chooses the hops of a session, e.g. from the placement and the prefix index.
+struct RouteQuery {
+  const SessionRequest& request;
+  std::span<const TokenId> tokens;  // prompt and committed output
+  int max_length = 0;               // KV room, in tokens, that every hop must have in the end
+  const Route* previous = nullptr;  // of the epoch before: hops that live should stay
+  const Status* broken = nullptr;   // why `previous` is given up; null when a hop only ran out of room
+};
+struct RouteChoice {
+  Route route;
+  std::string inexact;  // why tokens may differ from those of the routes before; empty: they cannot
+};
+
+// Chooses the hops of a session, e.g. from the placement and the prefix index. Called on the sessions'
+// executor.
 class Router {
  public:
   virtual ~Router() = default;
-  virtual Result<Route> choose(const SessionRequest& request) = 0;
+  // Unavailable: no route now; SessionManager::routes_changed() says when to ask again.
+  virtual Result<RouteChoice> choose(const RouteQuery& query) = 0;
+  // A session found that this inbox does not answer or cannot be reached.
+  virtual void on_hop_failed(const std::string& /*inbox*/, const Status& /*cause*/) {}
 };
 
-// Always the same route: what `serve` and `run` use in one process.
+// Always the same route: what `serve` and `run` use in one process. There is no other when it breaks.
 class FixedRouter final : public Router {
  public:
   explicit FixedRouter(Route route) : route_(std::move(route)) {}
-  Result<Route> choose(const SessionRequest&) override { return route_; }
+  Result<RouteChoice> choose(const RouteQuery& query) override {
+    if (query.broken != nullptr) return *query.broken;
+    return RouteChoice{route_, {}};
+  }
 
  private:
   Route route_;
+};
+
+// One session that went on elsewhere, or ended for want of an elsewhere.
+struct Failover {
+  SessionId session = 0;
+  std::string inbox;  // the hop that failed
+  std::string cause;
+  int64_t unix_time_ms = 0;
+  int committed_tokens = 0;           // of output, when it happened
+  std::chrono::milliseconds stall{};  // from noticing to the next token
+  bool recovered = false;
 };
 
 struct SessionManagerOptions {
@@ -62,14 +102,22 @@ struct SessionManagerOptions {
   std::chrono::milliseconds open_timeout{30'000};  // all hops must have answered Open
   std::chrono::milliseconds token_timeout{
       600'000};  // between two tokens of a running session, prefill included
-  std::chrono::milliseconds wait_timeout{600'000};  // in the queue
-  std::chrono::milliseconds retry_interval{50};     // while refused for want of room and nobody closes
+  std::chrono::milliseconds wait_timeout{600'000};     // in the queue
+  std::chrono::milliseconds retry_interval{50};        // while refused for want of room and nobody closes
+  std::chrono::milliseconds failover_timeout{60'000};  // without any route
+  int max_failovers = 16;       // without a token between them: then the fault moves with the session
+  SessionId first_id = 1;       // several gateways share workers: each begins at its own random number
+  bool wait_for_route = false;  // new sessions wait failover_timeout for a route too, else they fail at once
+  std::function<void(const Failover&)> on_failover;  // on the executor
+  const Clock* clock = nullptr;                      // null: the system's
 };
 
 struct SessionStats {
   int64_t running = 0;  // opening or generating
   int64_t waiting = 0;
-  int64_t reopened = 0;  // after preemption, since start
+  int64_t reopened = 0;   // after preemption, since start
+  int64_t failovers = 0;  // since start
+  int64_t broken = 0;     // of running: waiting for a route
 };
 
 // submit(), cancel(), deliver(), stats(): any thread. Everything else happens on the executor.
@@ -83,10 +131,17 @@ class SessionManager final : public Inbox {
   // The observer hears nothing more (a call already running may end).
   void cancel(SessionId session);
   bool deliver(Message message) override;
+  // A worker process is gone: its sessions move at once.
+  void worker_lost(const std::string& worker, Status cause);
+  // The router no longer offers this worker (drain, unloading): its sessions move while it still answers, so
+  // that nothing is computed twice that its neighbours do not need.
+  void move_away(const std::string& worker);
+  // Sessions without a route ask the router again.
+  void routes_changed();
   SessionStats stats() const;
 
  private:
-  enum class State { kWaiting, kOpening, kRunning };
+  enum class State { kWaiting, kOpening, kRunning, kBroken };
   struct Session {
     SessionId id = 0;
     SessionRequest request;
@@ -95,8 +150,14 @@ class SessionManager final : public Inbox {
     Epoch epoch = 0;
     std::shared_ptr<const Route> route;
     std::vector<TokenId> tokens;  // prompt + committed
-    std::vector<int> cached;      // per hop, -1 = no answer yet
+    std::vector<HopState> hops;   // what they answered to Open; cached -1 = no answer yet
     bool started = false;         // on_started was called
+    uint64_t ticket = 0;
+    Status broken;      // kBroken, and until the next token: why the route before was given up
+    Failover failover;  // the first since the last token
+    MonotonicTime broken_since{};
+    int failovers = 0;    // since the last token
+    std::string inexact;  // the last reason that the observer heard
     TimerId timer = 0;
     uint64_t arrival = 0;
   };
@@ -106,7 +167,17 @@ class SessionManager final : public Inbox {
   void enqueue(Session& session);
   void open_waiting();
   void open(Session& session);
+  RouteQuery query_of(const Session& session) const;
+  void find_route(Session& session);
+  void take_route(Session& session, RouteChoice choice);
+  void send_open(Session& session);
+  void start_hops(Session& session);
   void close_hops(const Session& session);
+  void break_route(Session& session, const std::string& inbox, const Status& cause);
+  void report_failover(Session& session, bool recovered);
+  void on_open_timeout(SessionId id);
+  void wait_for_room();
+  static bool is_on(const Hop& hop, const std::string& worker);
   void arm(Session& session, std::chrono::milliseconds timeout, const char* what);
   void fail(SessionId id, const Status& reason);
   void erase(SessionId id);
@@ -124,8 +195,9 @@ class SessionManager final : public Inbox {
   MessageSink& transport_;
   Executor& executor_;
   Router& router_;
-  std::atomic<uint64_t> next_id_{1};
-  std::atomic<int64_t> waiting_{0}, running_{0}, reopened_{0};
+  const Clock& clock_;
+  std::atomic<uint64_t> next_id_;
+  std::atomic<int64_t> waiting_{0}, running_{0}, reopened_{0}, failovers_{0}, broken_{0};
 
   // Executor only.
   std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;

@@ -33,16 +33,23 @@ struct Recorder : SessionObserver {
   void on_started(int cached_tokens) override { cached = cached_tokens; }
   void on_token(const Token& token) override { tokens.push_back(token); }
   void on_failed(const Status& reason) override { failures.push_back(reason); }
+  std::string inexact;
+  void on_inexact(const std::string& reason) override { inexact = reason; }
 };
 
 class SessionManagerTest : public ::testing::Test {
  protected:
   SessionManagerTest()
-      : router_({{"a", {0, 2}}, {"b", {2, 4}}}),
-        manager_({.max_waiting = 2}, transport_, executor_, router_) {
+      : router_({{"a", {0, 2}}, {"b", {2, 4}}}), manager_(options(), transport_, executor_, router_) {
     transport_.add("a", a_);
     transport_.add("b", b_);
     transport_.add("gateway", manager_);
+  }
+  static SessionManagerOptions options() {
+    SessionManagerOptions options;
+    options.max_waiting = 2;
+    options.failover_timeout = {};
+    return options;
   }
   SessionId submit(std::vector<TokenId> prompt, std::shared_ptr<SessionObserver> observer, int priority = 0) {
     SessionRequest request;
@@ -62,14 +69,16 @@ class SessionManagerTest : public ::testing::Test {
     send(Opened{id, epoch, 0, cached_a});
     send(Opened{id, epoch, 1, cached_b});
   }
-  static Token token(SessionId id, Epoch epoch, int position, TokenId value,
-                     FinishReason finish = FinishReason::kNone) {
+  Token token(SessionId id, Epoch epoch, int position, TokenId value,
+              FinishReason finish = FinishReason::kNone) {
     Token t;
     t.session = id;
     t.epoch = epoch;
     t.position = position;
     t.sampled.token = value;
     t.finish = finish;
+    for (const OpenSession& open : a_.all<OpenSession>())
+      if (open.session == id) t.ticket = open.ticket;
     return t;
   }
 
@@ -88,9 +97,15 @@ TEST_F(SessionManagerTest, StartsAtTheCommonPrefixAndCommitsInOrder) {
   EXPECT_EQ(b_.all<OpenSession>()[0].hop, 1);
   opened(id, 1, 32, 16);
   ASSERT_EQ(a_.all<StartSession>().size(), 1u);
-  EXPECT_EQ(a_.all<StartSession>()[0].start, 16);
-  EXPECT_TRUE(b_.all<StartSession>().empty());
+  ASSERT_EQ(b_.all<StartSession>().size(), 1u);
+  EXPECT_EQ(a_.all<StartSession>()[0].start, 32) << "its outputs of 16 to 31 are kept";
+  EXPECT_EQ(a_.all<StartSession>()[0].send_from, 16);
+  EXPECT_EQ(b_.all<StartSession>()[0].start, 16);
   EXPECT_EQ(heard->cached, 16);
+  Token forged = token(id, 1, 40, 3);
+  forged.ticket ^= 1;
+  send(forged);
+  EXPECT_TRUE(heard->tokens.empty()) << "a token without the session's ticket";
   send(token(id, 1, 40, 5));
   send(token(id, 1, 40, 5));  // repeated: dropped
   send(token(id, 1, 42, 9));  // a gap: dropped
@@ -201,6 +216,139 @@ TEST_F(SessionManagerTest, AWorkerThatTakesNothingIsReportedToTheGateway) {
   const SessionId two = submit({1, 2}, heard);
   EXPECT_EQ(a_.all<CloseSession>().back().session, two);  // refused for want of room: waits
   EXPECT_EQ(manager_.stats().waiting, 1);
+}
+
+// Routes over whatever workers live; remembers what it heard.
+struct LiveRouter : Router {
+  std::vector<std::string> first{"a"}, second{"b", "c"};
+  std::vector<std::string> failed;
+  std::string inexact;
+  Result<RouteChoice> choose(const RouteQuery& query) override {
+    auto live = [&](const std::vector<std::string>& workers) -> std::string {
+      for (const std::string& worker : workers)
+        if (std::find(failed.begin(), failed.end(), worker) == failed.end()) return worker;
+      return "";
+    };
+    const std::string a = live(first), b = live(second);
+    if (a.empty() || b.empty()) return unavailable("nobody hosts blocks 2:4");
+    return RouteChoice{{{a, {0, 2}}, {b, {2, 4}}}, query.broken != nullptr ? inexact : ""};
+  }
+  void on_hop_failed(const std::string& inbox, const Status&) override { failed.push_back(inbox); }
+};
+
+class FailoverTest : public SessionManagerTest {
+ protected:
+  FailoverTest() : failover_(failover_options(), transport_, executor_, live_) {
+    transport_.remove("gateway");
+    transport_.add("gateway", failover_);
+    transport_.add("c", c_);
+  }
+  SessionManagerOptions failover_options() {
+    SessionManagerOptions options;
+    options.failover_timeout = 10s;
+    options.on_failover = [this](const Failover& failover) { recorded_.push_back(failover); };
+    return options;
+  }
+  SessionId start(std::vector<TokenId> prompt, std::shared_ptr<Recorder> heard) {
+    SessionRequest request;
+    request.prompt = std::move(prompt);
+    request.params.max_tokens = 8;
+    const SessionId id = *failover_.submit(std::move(request), std::move(heard));
+    executor_.run();
+    opened(id, 1, 0, 0);
+    return id;
+  }
+
+  FakeHop c_;
+  LiveRouter live_;
+  std::vector<cluster::Failover> recorded_;
+  SessionManager failover_;
+};
+
+TEST_F(FailoverTest, ASubstituteIsFedFromWhatTheSurvivorKept) {
+  auto heard = std::make_shared<Recorder>();
+  const SessionId id = start({1, 2, 3}, heard);
+  send(token(id, 1, 3, 10));
+  live_.inexact = "another class";
+  failover_.worker_lost("b", unavailable("its stream ended"));
+  executor_.run();
+  ASSERT_EQ(c_.all<OpenSession>().size(), 1u);
+  EXPECT_EQ(*c_.all<OpenSession>()[0].tokens, (std::vector<TokenId>{1, 2, 3, 10}));
+  EXPECT_EQ(c_.all<OpenSession>()[0].epoch, 2u);
+  EXPECT_TRUE(a_.all<CloseSession>().empty()) << "the survivor keeps its KV";
+  ASSERT_EQ(b_.all<CloseSession>().size(), 1u) << "should it still live, it is told";
+  send(Opened{id, 2, 0, 4, 0});
+  send(Opened{id, 2, 1, 0, 0});
+  EXPECT_EQ(a_.all<StartSession>().back().start, 4) << "nothing is computed again";
+  EXPECT_EQ(a_.all<StartSession>().back().send_from, 0) << "all is replayed";
+  EXPECT_EQ(c_.all<StartSession>().back().start, 0);
+  send(token(id, 1, 4, 66));  // of the old epoch
+  send(token(id, 2, 4, 11, FinishReason::kLength));
+  ASSERT_EQ(heard->tokens.size(), 2u);
+  EXPECT_EQ(heard->tokens[1].sampled.token, 11);
+  EXPECT_EQ(heard->inexact, "another class");
+  ASSERT_EQ(recorded_.size(), 1u);
+  EXPECT_EQ(recorded_[0].inbox, "b");
+  EXPECT_TRUE(recorded_[0].recovered);
+  EXPECT_EQ(failover_.stats().failovers, 1);
+}
+
+TEST_F(FailoverTest, WithoutASubstituteItWaitsForOneAndThenEndsWithTheReason) {
+  auto heard = std::make_shared<Recorder>(), second = std::make_shared<Recorder>();
+  const SessionId id = start({1, 2, 3}, heard);
+  const SessionId other = start({4}, second);
+  live_.second = {"b"};
+  send(Failed{id, 1, 0, unavailable("cannot reach b"), "b"});
+  EXPECT_EQ(failover_.stats().broken, 1);
+  send(token(id, 1, 3, 9));  // was on its way
+  EXPECT_EQ(heard->tokens.size(), 1u);
+  executor_.advance(5s);
+  live_.second = {"b", "c"};
+  failover_.routes_changed();
+  executor_.run();
+  ASSERT_EQ(c_.all<OpenSession>().size(), 1u);
+  EXPECT_EQ(failover_.stats().broken, 0);
+  live_.second = {"b"};
+  failover_.worker_lost("b", unavailable("gone"));
+  executor_.advance(11s);
+  ASSERT_EQ(second->failures.size(), 1u);
+  EXPECT_NE(second->failures[0].message().find("nobody hosts"), std::string::npos);
+  ASSERT_EQ(recorded_.size(), 1u);
+  EXPECT_EQ(recorded_[0].session, other);
+  EXPECT_FALSE(recorded_[0].recovered);
+  EXPECT_TRUE(heard->failures.empty());
+}
+
+TEST_F(FailoverTest, AHopThatDoesNotAnswerOpenIsReplacedAndADrainedOneLeftInPeace) {
+  auto heard = std::make_shared<Recorder>();
+  SessionRequest request;
+  request.prompt = {1};
+  const SessionId id = *failover_.submit(request, heard);
+  executor_.run();
+  send(Opened{id, 1, 0, 0});
+  executor_.advance(31s);  // b is silent
+  ASSERT_EQ(c_.all<OpenSession>().size(), 1u);
+  opened(id, 2, 0, 0);
+  live_.first = {"a", "b"};
+  live_.failed = {"a"};
+  failover_.move_away("a");
+  executor_.run();
+  EXPECT_EQ(b_.all<OpenSession>().back().epoch, 3u);
+  live_.second = {};
+  failover_.move_away("b");  // nobody else: it stays
+  executor_.run();
+  EXPECT_TRUE(heard->failures.empty());
+  EXPECT_EQ(failover_.stats().broken, 0);
+}
+
+TEST_F(FailoverTest, AFaultThatMovesWithTheSessionEndsIt) {
+  auto heard = std::make_shared<Recorder>();
+  const SessionId id = start({1}, heard);
+  for (Epoch epoch = 1; epoch < 40 && heard->failures.empty(); ++epoch) {
+    live_.failed.clear();
+    send(Failed{id, epoch, 1, unavailable("crashed"), ""});
+  }
+  EXPECT_EQ(heard->failures.size(), 1u);
 }
 
 }  // namespace

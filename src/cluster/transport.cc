@@ -51,7 +51,7 @@ void InProcessTransport::send(const std::string& to, Message message) {
   }
   if (deliver(to, message) || !to_hop || gateway.empty() || gateway == to) return;
   Message answer =
-      Failed{key.session, key.epoch, hop, unavailable("worker " + to + " does not take messages")};
+      Failed{key.session, key.epoch, hop, unavailable("worker " + to + " does not take messages"), to};
   if (hop >= 0)
     answer = Refused{key.session, key.epoch, hop, resource_exhausted("worker " + to + " takes no more work")};
   deliver(gateway, answer);

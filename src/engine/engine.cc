@@ -52,7 +52,9 @@ EngineLoop::EngineLoop(std::unique_ptr<Stage> stage, EngineOptions options, Mess
       is_tail_(stage_->model().is_tail()),
       identity_(options_.model_identity + "|" + stage_->model().numerics().to_string()),
       queue_(options_.queue_capacity),
-      scheduler_(scheduler_options(*stage_, options_)) {
+      scheduler_(scheduler_options(*stage_, options_)),
+      outputs_(stage_->kv_pages(), stage_->model().spec().hidden,
+               is_tail_ ? 0 : options_.output_memory_bytes) {
   if (metrics != nullptr)
     metrics_.emplace(*metrics, options_.model_name.empty() ? spec().family : options_.model_name,
                      options_.worker_name);
@@ -152,8 +154,7 @@ bool EngineLoop::drop_preempted() {
   const std::vector<Sequence*> preempted = scheduler_.take_preempted();
   for (Sequence* sequence : preempted) {
     ++counts_.preemptions;
-    sink_.send(sequence->gateway, Preempted{sequence->id, sequence->epoch, sequence->hop});
-    forget(*sequence);
+    give_up(*sequence);
   }
   return !preempted.empty();
 }
@@ -204,6 +205,7 @@ void EngineLoop::take_results(std::span<const StepItem> items) {
     const StepItem& item = items[i];
     Sequence& s = *item.sequence;
     s.kv_length += item.rows;
+    counts_.recomputed_tokens += std::clamp(s.high_water - item.start, 0, item.rows);
     if (item.sample) s.sample_at_end = false;
     if (!is_head_) {
       s.hidden_begin += static_cast<size_t>(item.rows) * static_cast<size_t>(spec().hidden);
@@ -212,11 +214,13 @@ void EngineLoop::take_results(std::span<const StepItem> items) {
         s.hidden_begin = 0;
       }
     }
-    scheduler_.name_full_blocks(s);
-    if (is_tail_)
+    if (is_tail_) {
+      scheduler_.name_full_blocks(s);
       take_samples(s, item.start, samples_[i], item.sample);  // may end the sequence
-    else
+    } else {
       pass_on(item, first_row);
+      scheduler_.name_full_blocks(s);
+    }
     first_row += item.rows;
   }
 }
@@ -224,14 +228,29 @@ void EngineLoop::take_results(std::span<const StepItem> items) {
 void EngineLoop::pass_on(const StepItem& item, int first_row) {
   const Sequence& s = *item.sequence;
   const std::ptrdiff_t hidden_size = spec().hidden;
+  const auto begin = result_.hidden.begin() + first_row * hidden_size;
+  const auto end = begin + item.rows * hidden_size;
+  outputs_.keep(s.pages.view(), item.start, {begin, end});
+  const int skipped = std::clamp(s.send_from - item.start, 0, item.rows);
+  if (skipped == item.rows) return;
+  send_rows(s, item.start + skipped, {begin + skipped * hidden_size, end}, item.sample, false);
+}
+
+// Rows of positions first, first + 1, … to the next hop.
+void EngineLoop::send_rows(const Sequence& s, int first, std::vector<float> hidden, bool sample,
+                           bool replay) {
+  const Hop& own = (*s.route)[static_cast<size_t>(s.hop)];
+  const auto count = static_cast<std::ptrdiff_t>(hidden.size()) / spec().hidden;
   Rows rows;
   rows.session = s.id;
   rows.epoch = s.epoch;
-  rows.start = item.start;
-  rows.tokens.assign(s.tokens.begin() + item.start, s.tokens.begin() + item.start + item.rows);
-  auto begin = result_.hidden.begin() + first_row * hidden_size;
-  rows.hidden.assign(begin, begin + item.rows * hidden_size);
-  rows.sample = item.sample;
+  rows.start = first;
+  rows.tokens.assign(s.tokens.begin() + first, s.tokens.begin() + first + count);
+  rows.hidden = std::move(hidden);
+  rows.sample = sample;
+  rows.replay = replay;
+  rows.encoding = own.encoding;
+  rows.ticket = s.ticket;
   sink_.send((*s.route)[static_cast<size_t>(s.hop) + 1].worker, std::move(rows));
 }
 
@@ -250,6 +269,7 @@ void EngineLoop::take_samples(Sequence& s, int start, const Samples& samples, bo
   token.session = s.id;
   token.epoch = s.epoch;
   token.position = s.kv_length;
+  token.ticket = s.ticket;
   token.prompt_logprobs = s.sampling.take_prompt_scores();
   token.finish = FinishReason::kLength;
   if (samples.next) {

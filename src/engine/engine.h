@@ -28,6 +28,9 @@ struct EngineOptions {
   int max_batch_tokens = 512;  // rows of one step
   int max_sequences = 256;     // open sessions; one more is refused
   bool prefix_cache = true;
+  // Host memory for the outputs of past positions, from which a substitute of the next hop is fed; 0 where no
+  // hop can be substituted.
+  uint64_t output_memory_bytes = 0;
   size_t queue_capacity = 65536;
 };
 
@@ -42,6 +45,8 @@ struct EngineStats {
   int64_t prefill_tokens = 0, decode_tokens = 0;
   int64_t prefix_hit_tokens = 0, prefix_query_tokens = 0;
   int64_t preemptions = 0;
+  int64_t replayed_tokens = 0;    // sent again from kept outputs
+  int64_t recomputed_tokens = 0;  // computed again by a hop that had computed them for the same session
   int64_t last_batch_rows = 0;
   double scheduler_seconds = 0;  // outside the device, summed
   double device_seconds = 0;

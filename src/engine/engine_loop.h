@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/engine_metrics.h"
 #include "engine/epoch_fence.h"
+#include "engine/output_store.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 #include "engine/stage.h"
@@ -53,10 +54,15 @@ class EngineLoop final : public Engine {
   void on(const Token& message);
   void on(const CloseSession& message);
   Status validate(const OpenSession& message) const;
-  Status open(const OpenSession& message, int& cached_tokens);
+  Status open(const OpenSession& message);
+  Status open_anew(const OpenSession& message);
+  bool resume(Sequence& sequence, const OpenSession& message);
+  Status start(Sequence& sequence, const StartSession& message);
+  bool replay(Sequence& sequence, int last);
   Status accept_rows(Sequence& sequence, Rows& rows);
   Sequence* find(SessionId session, Epoch epoch);
   void fail(Sequence& sequence, Status reason);
+  void give_up(Sequence& sequence);
   void forget(Sequence& sequence);
 
   // --- steps (engine.cc) ---
@@ -66,6 +72,7 @@ class EngineLoop final : public Engine {
   void add_samples(const StepItem& item, int first_row);
   void take_results(std::span<const StepItem> items);
   void pass_on(const StepItem& item, int first_row);
+  void send_rows(const Sequence& sequence, int first, std::vector<float> hidden, bool sample, bool replay);
   void take_samples(Sequence& sequence, int start, const Samples& samples, bool sample);
   void publish();
   void check_when_idle();
@@ -80,6 +87,7 @@ class EngineLoop final : public Engine {
 
   // Engine thread only.
   Scheduler scheduler_;
+  OutputStore outputs_;
   std::unordered_map<SessionId, std::unique_ptr<Sequence>> sequences_;
   EpochFence fence_{8192};
   uint64_t arrivals_ = 0;

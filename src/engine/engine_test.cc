@@ -211,6 +211,7 @@ TEST(EngineEpochs, MessagesOfAnOldRouteChangeNothing) {
 
   auto tail = make_engine(inbox, small_options(), {3, 6});
   tail->post(open_message(1, 3, {5, 6, 7}, 10, route, 1));
+  tail->post(StartSession{1, 3, 0});
   Rows rows{1, 2, 0, {5, 6, 7}, std::vector<float>(3 * kHidden), true};
   tail->post(rows);
   tail->run_once();
@@ -223,13 +224,16 @@ TEST(EngineEpochs, MessagesOfAnOldRouteChangeNothing) {
 
 TEST(EngineRows, BadRowsEndTheSessionWithAReason) {
   const Route route{{"a", {0, 3}}, {"b", {3, 6}}};
+  bool rows_first = false;
   auto failure_of = [&](const std::vector<Rows>& rows) {
     Inbox inbox;
     EngineOptions options = small_options();
     auto engine = make_engine(inbox, options, {3, 6});
     std::vector<TokenId> prompt(40, 5);
     engine->post(open_message(1, 1, prompt, 10, route, 1));
+    if (!rows_first) engine->post(StartSession{1, 1, 0});
     for (const Rows& message : rows) engine->post(message);
+    if (rows_first) engine->post(StartSession{1, 1, 0});
     while (engine->run_once()) {
     }
     const auto failed = only<Failed>(inbox.take());
@@ -244,7 +248,7 @@ TEST(EngineRows, BadRowsEndTheSessionWithAReason) {
                 false};
   };
   EXPECT_TRUE(failure_of({rows(0, 20), rows(20, 20)}).ok());
-  EXPECT_TRUE(failure_of({rows(0, 20), rows(16, 20)}).ok()) << "a restart truncates";
+  EXPECT_EQ(failure_of({rows(0, 20), rows(16, 20)}).code(), Code::kInvalidArgument) << "sent twice";
   EXPECT_EQ(failure_of({rows(0, 20), rows(21, 3)}).code(), Code::kInvalidArgument);
   EXPECT_EQ(failure_of({rows(1, 20)}).code(), Code::kInvalidArgument);
   EXPECT_EQ(failure_of({rows(-1, 3)}).code(), Code::kInvalidArgument);
@@ -254,20 +258,54 @@ TEST(EngineRows, BadRowsEndTheSessionWithAReason) {
   Rows short_hidden = rows(0, 4);
   short_hidden.hidden.pop_back();
   EXPECT_EQ(failure_of({short_hidden}).code(), Code::kInvalidArgument);
+  rows_first = true;  // the neighbour's link was faster than the gateway's
+  EXPECT_TRUE(failure_of({rows(0, 20), rows(20, 20)}).ok());
+  EXPECT_EQ(failure_of({rows(0, 20), rows(21, 3)}).code(), Code::kInvalidArgument);
 }
 
-TEST(EngineRows, ARestartInsideASharedBlockIsRefused) {
+TEST(EngineRows, WithoutTheSessionsTicketTheyAreDropped) {
   Inbox inbox;
   auto engine = make_engine(inbox, small_options(), {3, 6});
-  engine->post(open_message(1, 1, std::vector<TokenId>(40, 5), 10, {{"a", {0, 3}}, {"b", {3, 6}}}, 1));
-  engine->post(Rows{1, 1, 0, std::vector<TokenId>(20, 5), std::vector<float>(20 * kHidden), false});
-  engine->run_once();  // names the first block
-  engine->post(Rows{1, 1, 8, std::vector<TokenId>(20, 5), std::vector<float>(20 * kHidden), false});
-  engine->run_once();
-  const auto failed = only<Failed>(inbox.take());
-  ASSERT_EQ(failed.size(), 1u);
-  EXPECT_NE(failed[0].reason.message().find("shared KV block"), std::string::npos);
-  EXPECT_EQ(engine->stats().kv_used, 0);
+  OpenSession open = open_message(1, 1, {5, 6}, 10, {{"a", {0, 3}}, {"b", {3, 6}}}, 1);
+  open.ticket = 77;
+  engine->post(open);
+  engine->post(StartSession{1, 1, 0, 0});
+  Rows rows{1, 1, 0, {5, 6}, std::vector<float>(2 * kHidden), true};
+  engine->post(rows);
+  while (engine->run_once()) {
+  }
+  EXPECT_TRUE(only<Token>(inbox.take()).empty());
+  rows.ticket = 77;
+  engine->post(rows);
+  while (engine->run_once()) {
+  }
+  EXPECT_EQ(only<Token>(inbox.take()).size(), 2u);
+}
+
+TEST(EngineRows, AStartInsideASharedBlockOrBeyondWhatIsCachedIsRefused) {
+  auto failure_of = [](int start) {
+    Inbox inbox;
+    auto engine = make_engine(inbox, small_options(), {3, 6});
+    const Route route{{"a", {0, 3}}, {"b", {3, 6}}};
+    engine->post(open_message(1, 1, std::vector<TokenId>(40, 5), 10, route, 1));
+    engine->post(StartSession{1, 1, 0, 0});
+    engine->post(Rows{1, 1, 0, std::vector<TokenId>(36, 5), std::vector<float>(36 * kHidden), false});
+    engine->run_once();  // names two blocks
+    engine->post(open_message(1, 2, std::vector<TokenId>(40, 5), 10, route, 1));
+    engine->post(StartSession{1, 2, start, start});
+    engine->run_once();
+    const auto messages = inbox.take();
+    EXPECT_EQ(only<Opened>(messages).back().cached_tokens, 36) << "a new epoch keeps the KV";
+    const auto failed = only<Failed>(messages);
+    EXPECT_EQ(engine->stats().kv_used == 0, !failed.empty());
+    return failed.empty() ? Status() : failed[0].reason;
+  };
+  EXPECT_TRUE(failure_of(36).ok());
+  EXPECT_TRUE(failure_of(33).ok());
+  EXPECT_TRUE(failure_of(16).ok());
+  EXPECT_EQ(failure_of(24).code(), Code::kInvalidArgument);
+  EXPECT_EQ(failure_of(37).code(), Code::kInvalidArgument);
+  EXPECT_EQ(failure_of(-1).code(), Code::kInvalidArgument);
 }
 
 TEST(EngineSampling, StopsWhereItShould) {

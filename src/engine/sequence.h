@@ -23,7 +23,7 @@ struct Sequence {
   int input_end = 0;
   int opened_tokens = 0;  // prompt and committed output when it opened: steps beyond are decode steps
   bool preempted = false;
-  bool started = false;        // head: StartSession has come
+  bool started = false;        // StartSession has come
   bool sample_at_end = false;  // a token is wanted after the row before input_end
   bool reuse_prefix = false;   // name full blocks in the prefix tree
   int named_blocks = 0;        // of pages, from the first, that are in the prefix tree
@@ -34,6 +34,11 @@ struct Sequence {
   Epoch epoch = 0;
   int hop = 0;
   SamplingState sampling;  // tail only
+
+  int send_from = 0;   // not the tail: outputs before it are not wanted by the next hop
+  int high_water = 0;  // positions computed in earlier epochs: what is computed below is computed again
+  uint64_t ticket = 0;
+  std::vector<Rows> early_rows;  // came before StartSession
 
   std::string gateway;
   std::shared_ptr<const Route> route;

@@ -10,8 +10,11 @@ namespace {
 // Logits are float32 [rows, vocabulary]: large vocabularies get fewer rows a step.
 constexpr int64_t kLogitBytes = int64_t{64} << 20;
 
-std::string mebibytes(int64_t bytes) {
-  return std::to_string((bytes + (int64_t{1} << 20) - 1) >> 20) + "MiB";
+// As --kv-memory takes it, exactly, in the largest unit that can say it.
+std::string size_text(int64_t bytes) {
+  if (bytes > 0 && bytes % (int64_t{1} << 20) == 0) return std::to_string(bytes >> 20) + "MiB";
+  if (bytes > 0 && bytes % (int64_t{1} << 10) == 0) return std::to_string(bytes >> 10) + "KiB";
+  return std::to_string(bytes) + "B";
 }
 
 Result<int32_t> choose_pages(int64_t page_bytes, const StageOptions& options) {
@@ -20,10 +23,10 @@ Result<int32_t> choose_pages(int64_t page_bytes, const StageOptions& options) {
   const int64_t pages = std::min(budget / page_bytes, context_pages * options.max_sequences);
   if (pages < context_pages) {
     const int64_t fits = budget / page_bytes * kKvBlockTokens;
-    std::string advice = "use --kv-memory " + mebibytes(context_pages * page_bytes);
+    std::string advice = "use --kv-memory " + size_text(context_pages * page_bytes);
     if (fits > 0) advice += " or --context " + std::to_string(fits);
     return resource_exhausted("the KV cache of one context of " + std::to_string(options.context_length) +
-                              " tokens does not fit in " + mebibytes(budget) + ": " + advice);
+                              " tokens does not fit in " + size_text(budget) + ": " + advice);
   }
   return static_cast<int32_t>(std::min<int64_t>(pages, INT32_MAX));
 }
