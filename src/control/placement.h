@@ -26,6 +26,9 @@ struct ModelShape {
   int context_length = 0;
   int min_context = 0;  // KV room that an instance must have, in tokens
   double demand = 1.0;  // share of memory when several models compete, relative
+  // Weight bytes of a parameter that a token uses: parameters = bytes / this. 2 for bf16, 1.06 for int8, 0.56
+  // for int4 (their scales included); of a mixture of experts larger, as a token passes few of its weights.
+  double bytes_per_parameter = 2;
 };
 
 struct WorkerSnapshot {
@@ -37,12 +40,17 @@ struct WorkerSnapshot {
     std::string model;
     BlockRange blocks;
     bool ready = false;
+    uint64_t kv_bytes = 0;  // that its KV pool holds now; 0: unknown, counted as min_context's
+    // Observed; they refine what the worker measured at its join. 0: not yet.
+    double decode_step_s = 0;
+    double prefill_token_s = 0;
   };
   std::vector<Hosted> hosted;
   double gateway_rtt_s = 0;
 };
 
-// Round trip and rate between two workers; a pair that was not measured gets the worse of both gateway links.
+// Round trip and rate between two workers. A direction that was not measured gets the other's values, a pair
+// that was not measured the worse of both gateway round trips and 100 Mbit/s.
 struct LinkSnapshot {
   double rtt_s = 0;
   double bytes_per_s = 0;
@@ -60,11 +68,14 @@ struct Assignment {
   BlockRange blocks;
   uint64_t kv_bytes = 0;
   std::string existing_id;  // the hosted instance that is kept; empty: to be loaded
+  bool operator==(const Assignment&) const = default;
 };
 
 struct ModelPlan {
   std::string model;
-  std::vector<BlockRange> cuts;         // empty: cannot be served, `reason` says why
+  // What the hops of best_route execute: covers [0, num_blocks) in order. Each lies within an assignment of
+  // its worker. Empty: cannot be served, `reason` says why.
+  std::vector<BlockRange> cuts;
   std::vector<std::string> best_route;  // workers, one for each cut: lowest latency
   double tokens_per_s = 0;              // of one session on best_route
   double max_tokens_per_s = 0;          // of all routes, many sessions
@@ -79,10 +90,22 @@ struct Plan {
   std::vector<Assignment> assignments;
 };
 
-// Deterministic. Contiguous ranges; the fewest-latency cut that fits; workers left over replicate the
-// scarcest range; an instance that is hosted already is kept unless the plan without it is better by a fifth.
-// A model that fits on one worker is cut only where the cut is faster. O(models × workers log workers) beside
-// the links' lookups.
+// Deterministic, whatever the order of workers. In order of weight:
+// - every model is covered that can be covered; hosted instances that leave no room for that are left out of
+//   the assignments, which means: unload;
+// - pinned workers host their range and nothing else; workers that do not accept get nothing new, and are
+// relied
+//   on only where nobody else covers a range;
+// - what is hosted is kept, and a lost range goes to an idle worker, else to one that hosts another range
+//   already, unless a plan from scratch is better by more than a fifth;
+// - from scratch: contiguous ranges, the cut of least predicted time per token under everybody's memory; a
+// model
+//   that fits on one worker is cut only where the cut is faster; of cuts within 5 % the one of more
+//   throughput;
+// - an idle worker replicates the scarcest range that fits it; those that no range fits form further routes.
+// KV: what weights leave free, shared by demand, at most 64 full contexts; room to take over the largest
+// range that another worker hosts alone is spared where that costs at most half of it. O(models × workers ×
+// (log workers + cuts)); links are looked up among few candidates only.
 Plan place(const ClusterSnapshot& snapshot);
 
 }  // namespace tessera::control
