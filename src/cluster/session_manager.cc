@@ -104,10 +104,13 @@ void SessionManager::open(Session& session) {
   find_route(session);
 }
 
-RouteQuery SessionManager::query_of(const Session& session) const {
-  return {session.request, session.tokens,
+RouteQuery SessionManager::query_of(const Session& session, std::string leaving) const {
+  return {session.request,
+          session.tokens,
           static_cast<int>(session.request.prompt.size()) + std::max(session.request.params.max_tokens, 0),
-          session.route.get(), session.broken.ok() ? nullptr : &session.broken};
+          session.route.get(),
+          session.broken.ok() ? nullptr : &session.broken,
+          std::move(leaving)};
 }
 
 // Opens the session on the router's choice; without one it is broken and waits, or ends.
@@ -243,7 +246,7 @@ void SessionManager::move_away(const std::string& worker) {
     std::sort(hit.begin(), hit.end());
     for (SessionId id : hit)
       if (auto found = sessions_.find(id); found != sessions_.end())
-        if (Result<RouteChoice> choice = router_.choose(query_of(*found->second)); choice.ok())
+        if (Result<RouteChoice> choice = router_.choose(query_of(*found->second, worker)); choice.ok())
           take_route(*found->second, std::move(choice).value());
   });
 }

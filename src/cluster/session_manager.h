@@ -55,6 +55,7 @@ struct RouteQuery {
   int max_length = 0;               // KV room, in tokens, that every hop must have in the end
   const Route* previous = nullptr;  // of the epoch before: hops that live should stay
   const Status* broken = nullptr;   // why `previous` is given up; null when a hop only ran out of room
+  std::string leaving;  // move_away(): a worker or inbox that must not be on the route, though it lives
 };
 struct RouteChoice {
   Route route;
@@ -167,7 +168,7 @@ class SessionManager final : public Inbox {
   void enqueue(Session& session);
   void open_waiting();
   void open(Session& session);
-  RouteQuery query_of(const Session& session) const;
+  RouteQuery query_of(const Session& session, std::string leaving = {}) const;
   void find_route(Session& session);
   void take_route(Session& session, RouteChoice choice);
   void send_open(Session& session);

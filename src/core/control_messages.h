@@ -72,7 +72,8 @@ struct Hello {
 struct Welcome {
   ProtocolRange protocol;
   std::string gateway;  // inbox prefix of its session managers: "GATEWAY/MODEL"
-  uint64_t lease = 0;   // number of this membership; grows with every attach (invariant I5)
+  uint64_t incarnation = 0;  // of the gateway: after a restart it knows no session of before
+  uint64_t lease = 0;        // number of this membership; grows with every attach (invariant I5)
   int lease_ms = 0;     // without a Heartbeat for so long the worker counts as lost
 };
 

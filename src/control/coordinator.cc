@@ -1,0 +1,639 @@
+#include "control/coordinator.h"
+
+#include <algorithm>
+
+#include "obs/log.h"
+
+namespace tessera::control {
+
+class Coordinator::ModelRouter final : public cluster::Router {
+ public:
+  ModelRouter(Coordinator& owner, std::string model) : owner_(owner), model_(std::move(model)) {}
+  Result<cluster::RouteChoice> choose(const cluster::RouteQuery& query) override {
+    return owner_.choose(model_, query);
+  }
+  void on_hop_failed(const std::string& inbox, const Status& cause) override {
+    owner_.hop_failed(inbox, cause);
+  }
+
+ private:
+  Coordinator& owner_;
+  const std::string model_;
+};
+
+Coordinator::Coordinator(CoordinatorOptions options, ControlSink& sink, Executor& executor,
+                         const Clock& clock)
+    : options_(std::move(options)), sink_(sink), executor_(executor), clock_(clock) {
+  executor_.post([this] { check_leases(); });
+}
+
+Coordinator::~Coordinator() {
+  executor_.cancel(lease_timer_);
+  executor_.cancel(plan_timer_);
+}
+
+cluster::Router& Coordinator::router(const std::string& model) {
+  MutexLock lock(routers_mutex_);
+  auto& router = routers_[model];
+  if (router == nullptr) router = std::make_unique<ModelRouter>(*this, model);
+  return *router;
+}
+
+void Coordinator::add_model(ServedModel model) {
+  executor_.post([this, model = std::move(model)] {
+    models_[model.shape.name] = {model, {}};
+    plan_soon(std::chrono::milliseconds(0));
+  });
+}
+
+void Coordinator::remove_model(const std::string& name) {
+  executor_.post([this, name] {
+    if (models_.erase(name) > 0) plan_soon(std::chrono::milliseconds(0));
+  });
+}
+
+void Coordinator::attach(uint64_t connection, Hello hello) {
+  executor_.post([this, connection, hello = std::move(hello)] { on_attach(connection, hello); });
+}
+
+void Coordinator::receive(const std::string& worker, uint64_t connection, ControlMessage message) {
+  executor_.post([this, worker, connection, message = std::move(message)] {
+    auto found = members_.find(worker);
+    if (found == members_.end() || found->second.connection != connection) return;
+    if (const auto* heartbeat = std::get_if<Heartbeat>(&message)) on_heartbeat(found->second, *heartbeat);
+  });
+}
+
+void Coordinator::detach(const std::string& worker, uint64_t connection, Status cause) {
+  executor_.post([this, worker, connection, cause = std::move(cause)] {
+    auto found = members_.find(worker);
+    if (found == members_.end() || found->second.connection != connection) return;
+    lose(worker, cause);
+    // A worker that was asked to go, and has gone, is no member any more.
+    if (found->second.told_to_go) members_.erase(found);
+  });
+}
+
+void Coordinator::drain(const std::string& worker, std::function<void(Status)> done) {
+  executor_.post([this, worker, done = std::move(done)] {
+    auto found = members_.find(worker);
+    if (found == members_.end() || !found->second.alive) {
+      done(not_found("no worker named " + worker + " is in the cluster; `tessera status` lists them"));
+      return;
+    }
+    found->second.draining = true;
+    obs::log_info("cluster", "a worker drains", {{"worker", worker}});
+    plan_now();
+    done(Status());
+  });
+}
+
+void Coordinator::view(std::function<void(ClusterView)> done) {
+  executor_.post([this, done = std::move(done)] { done(make_view()); });
+}
+
+// --- membership
+// ------------------------------------------------------------------------------------------------------
+
+void Coordinator::on_attach(uint64_t connection, Hello hello) {
+  const std::string worker = hello.worker;
+  if (hello.protocol.lowest > options_.protocol.highest ||
+      hello.protocol.highest < options_.protocol.lowest) {
+    auto range = [](const ProtocolRange& r) {
+      return std::to_string(r.lowest) + " to " + std::to_string(r.highest);
+    };
+    sink_.send(worker, Goodbye{"this gateway speaks protocol versions " + range(options_.protocol) +
+                                   ", the worker (tessera " + hello.version + ") speaks " +
+                                   range(hello.protocol) + ": install the same version of tessera on both",
+                               true});
+    return;
+  }
+  Member& member = members_[worker];
+  const bool restarted = member.connection != 0 && member.hello.incarnation != hello.incarnation;
+  if (member.alive) lose(worker, unavailable(restarted ? "it restarted" : "it connected again"));
+  if (restarted) {
+    member.instances.clear();
+    member.waiting.clear();
+    member.draining = false;
+    for (auto& [name, model] : models_) model.failed_loads.erase(worker);
+  }
+  member.connection = connection;
+  member.lease = ++last_lease_;
+  member.alive = true;
+  member.lost = Status();
+  member.last_heard = clock_.now();
+  member.links.clear();
+  // What it hosts already goes on: after a gateway's restart, too.
+  std::map<std::string, Instance> kept;
+  for (const InstanceReport& report : hello.instances) {
+    Instance instance;
+    if (auto known = member.instances.find(report.id); known != member.instances.end())
+      instance = known->second;
+    instance.report = report;
+    if (auto model = models_.find(report.model); model != models_.end() && instance.bytes == 0) {
+      instance.kv_bytes = static_cast<uint64_t>(report.kv_tokens) *
+                          model->second.served.shape.kv_bytes_per_token *
+                          static_cast<uint64_t>(report.blocks.size());
+      instance.bytes = instance_bytes(model->second, report.blocks, instance.kv_bytes);
+    }
+    kept[report.id] = instance;
+  }
+  member.instances = std::move(kept);
+  member.hello = std::move(hello);
+  sink_.send(worker, Welcome{options_.protocol, options_.gateway, options_.incarnation, member.lease,
+                             static_cast<int>(options_.lease.count())});
+  obs::log_info("cluster", "a worker joined",
+                {{"worker", worker}, {"device", member.hello.capabilities.device}, {"lease", member.lease}});
+  plan_soon(options_.settle);
+  advance();
+  tell_all_routes_changed();
+}
+
+void Coordinator::on_heartbeat(Member& member, Heartbeat heartbeat) {
+  const std::string& worker = member.hello.worker;
+  if (heartbeat.lease != member.lease || !member.alive) {
+    // Its lease ran out, or another one began: what it says of sessions is void (I5).
+    sink_.send(worker, Goodbye{"the lease ended; join again", false});
+    return;
+  }
+  member.last_heard = clock_.now();
+  member.links = std::move(heartbeat.links);
+  sink_.send(worker, HeartbeatAck{heartbeat.number});
+  if (heartbeat.draining && !member.draining) {
+    member.draining = true;
+    plan_soon(std::chrono::milliseconds(0));
+  }
+  bool changed = false;
+  bool failed = false;
+  std::set<std::string> reported;
+  for (InstanceReport& report : heartbeat.instances) {
+    reported.insert(report.id);
+    auto found = member.instances.find(report.id);
+    if (found == member.instances.end()) {
+      if (report.state != InstanceState::kUnloaded) sink_.send(worker, UnloadInstance{report.id});
+      continue;
+    }
+    Instance& instance = found->second;
+    changed |= instance.report.state != report.state;
+    instance.opened = 0;
+    instance.opened_tokens = 0;
+    if (report.state == InstanceState::kReady) numerics_[worker + "/" + report.id] = report.numerics;
+    instance.report = std::move(report);
+    if (instance.report.state == InstanceState::kFailed) {
+      obs::log_warn("cluster", "a worker could not load a block range",
+                    {{"worker", worker}, {"model", instance.report.model}, {"error", instance.report.error}});
+      if (auto model = models_.find(instance.report.model); model != models_.end())
+        model->second.failed_loads[worker] = instance.report.error;
+      member.instances.erase(found);
+      sink_.send(worker, UnloadInstance{instance.report.id});
+      failed = true;
+    } else if (instance.report.state == InstanceState::kUnloaded) {
+      member.instances.erase(found);
+      changed = true;
+    }
+  }
+  // What it no longer speaks of is gone.
+  for (auto it = member.instances.begin(); it != member.instances.end();) {
+    const bool gone = it->second.unloading && reported.count(it->first) == 0;
+    changed |= gone;
+    it = gone ? member.instances.erase(it) : std::next(it);
+  }
+  if (failed) plan_soon(options_.settle);
+  advance();
+  if (changed) tell_all_routes_changed();
+}
+
+void Coordinator::lose(const std::string& worker, Status cause) {
+  Member& member = members_.at(worker);
+  if (!member.alive) return;
+  member.alive = false;
+  member.lost = cause;
+  ++member.lost_count;
+  cool(member);
+  member.waiting.clear();
+  obs::log_warn("cluster", "a worker was lost", {{"worker", worker}, {"cause", cause.message()}});
+  for (auto& [name, model] : models_)
+    if (model.served.sessions != nullptr) model.served.sessions->worker_lost(worker, cause);
+  plan_soon(std::chrono::milliseconds(0));
+}
+
+void Coordinator::cool(Member& member) {
+  member.cool_until = clock_.now() + options_.cool_down;
+}
+
+void Coordinator::check_leases() {
+  std::vector<std::string> silent;
+  for (const auto& [name, member] : members_)
+    if (member.alive && clock_.now() - member.last_heard > options_.lease) silent.push_back(name);
+  for (const std::string& worker : silent) {
+    const auto ms =
+        std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - members_.at(worker).last_heard);
+    lose(worker, deadline_exceeded("it was silent for " + std::to_string(ms.count()) + " ms"));
+    sink_.send(worker, Goodbye{"the lease ended; join again", false});
+  }
+  lease_timer_ = executor_.post_after(options_.lease / 6, [this] { check_leases(); });
+}
+
+// A session met trouble there; the worker may still be alive.
+void Coordinator::hop_failed(const std::string& inbox, const Status& cause) {
+  auto found = members_.find(inbox.substr(0, inbox.find('/')));
+  if (found == members_.end()) return;
+  if (clock_.now() >= found->second.cool_until)
+    obs::log_warn("cluster", "sessions cannot use a worker", {{"worker", inbox}, {"cause", cause.message()}});
+  cool(found->second);
+}
+
+// --- placement
+// -------------------------------------------------------------------------------------------------------
+
+void Coordinator::plan_soon(std::chrono::milliseconds delay) {
+  const MonotonicTime due = clock_.now() + delay;
+  if (plan_pending_ && plan_due_ <= due) return;
+  if (plan_pending_) executor_.cancel(plan_timer_);
+  plan_pending_ = true;
+  plan_due_ = due;
+  plan_timer_ = executor_.post_after(delay, [this] { plan_now(); });
+}
+
+uint64_t Coordinator::instance_bytes(const Model& model, BlockRange blocks, uint64_t kv_bytes) const {
+  const ModelShape& shape = model.served.shape;
+  uint64_t bytes = kv_bytes;
+  for (int block = blocks.first; block < blocks.last && block < std::ssize(shape.block_bytes); ++block)
+    bytes += shape.block_bytes[static_cast<size_t>(block)];
+  const bool head = blocks.first == 0, tail = blocks.last == shape.num_blocks;
+  if (head) bytes += shape.head_bytes;
+  if (tail && !(head && shape.tied_embedding)) bytes += shape.tail_bytes;
+  return bytes;
+}
+
+ClusterSnapshot Coordinator::snapshot() const {
+  ClusterSnapshot snapshot;
+  for (const auto& [name, model] : models_) snapshot.models.push_back(model.served.shape);
+  const MonotonicTime now = clock_.now();
+  for (const auto& [name, member] : members_) {
+    if (!member.alive) continue;
+    WorkerSnapshot worker;
+    worker.name = name;
+    worker.capabilities = member.hello.capabilities;
+    worker.accepts = !member.draining;
+    // A worker that failed a moment ago hosts nothing new while others can.
+    if (now < member.cool_until && member.instances.empty() && !member.lost.ok()) worker.accepts = false;
+    for (const auto& [id, instance] : member.instances) {
+      if (instance.unloading) continue;
+      worker.hosted.push_back({id, instance.report.model, instance.report.blocks,
+                               instance.report.state == InstanceState::kReady, instance.kv_bytes,
+                               instance.report.decode_step_s, instance.report.prefill_token_s});
+    }
+    for (const LinkReport& link : member.links) {
+      if (link.peer == "gateway")
+        worker.gateway_rtt_s = link.rtt_s;
+      else
+        snapshot.links[{name, link.peer}] = {link.rtt_s, link.bytes_per_s};
+    }
+    snapshot.workers.push_back(std::move(worker));
+  }
+  return snapshot;
+}
+
+void Coordinator::plan_now() {
+  if (plan_pending_) executor_.cancel(plan_timer_);
+  plan_pending_ = false;
+  plan_ = place(snapshot());
+  apply(plan_);
+  advance();
+  tell_all_routes_changed();
+}
+
+// Instances that the plan keeps stay, new ones are asked for, the rest retires.
+void Coordinator::apply(const Plan& plan) {
+  std::set<std::pair<std::string, std::string>> kept;
+  for (const Assignment& a : plan.assignments)
+    if (!a.existing_id.empty()) kept.emplace(a.worker, a.existing_id);
+  for (auto& [name, member] : members_) {
+    for (auto& [id, instance] : member.instances) {
+      const bool keep = kept.count({name, id}) > 0;
+      if (!keep && !instance.retiring)
+        obs::log_info(
+            "cluster", "a block range is given up",
+            {{"worker", name}, {"model", instance.report.model}, {"blocks", instance.report.blocks.first}});
+      instance.retiring = !keep;
+      if (keep) instance.moved = false;
+    }
+    member.waiting.clear();
+  }
+  for (const Assignment& a : plan.assignments) {
+    auto member = members_.find(a.worker);
+    auto model = models_.find(a.model);
+    if (!a.existing_id.empty() || member == members_.end() || model == models_.end()) continue;
+    if (model->second.failed_loads.count(a.worker) > 0) continue;
+    LoadInstance load;
+    load.id = "i" + std::to_string(++last_instance_) + "-" + std::to_string(member->second.lease);
+    load.model = a.model;
+    load.blocks = a.blocks;
+    load.kv_bytes = a.kv_bytes;
+    load.context_length = model->second.served.shape.context_length;
+    load.load_options = model->second.served.load_options;
+    member->second.waiting.push_back(std::move(load));
+  }
+}
+
+// Takes every step that memory and running sessions allow by now.
+void Coordinator::advance() {
+  bool changed = false;
+  std::vector<std::string> gone;
+  for (auto& [name, member] : members_) {
+    if (!member.alive) continue;
+    changed |= advance(name, member);
+    if (member.draining && member.instances.empty() && member.waiting.empty() && !member.told_to_go) {
+      member.told_to_go = true;
+      sink_.send(name, Drain{});
+    }
+  }
+  if (changed) tell_all_routes_changed();
+}
+
+bool Coordinator::advance(const std::string& name, Member& member) {
+  bool changed = false;
+  const bool memory_wanted = !member.waiting.empty();
+  for (auto& [id, instance] : member.instances) {
+    if (!instance.retiring || instance.unloading) continue;
+    auto model = models_.find(instance.report.model);
+    const bool needless = model == models_.end() || instance.report.state != InstanceState::kReady ||
+                          covered_without_retiring(model->second);
+    if (!needless && !memory_wanted) continue;
+    if (model != models_.end() && model->second.served.sessions != nullptr && !instance.moved) {
+      instance.moved = true;
+      model->second.served.sessions->move_away(name + "/" + id);
+      continue;  // the next heartbeat says who is left
+    }
+    if (instance.report.running > 0 && needless && model != models_.end()) {
+      model->second.served.sessions->move_away(name + "/" + id);
+      continue;
+    }
+    instance.unloading = true;
+    sink_.send(name, UnloadInstance{id});
+    changed = true;
+  }
+  uint64_t used = 0;
+  for (const auto& [id, instance] : member.instances) used += instance.bytes;
+  while (!member.waiting.empty()) {
+    const LoadInstance load = member.waiting.front();
+    auto model = models_.find(load.model);
+    if (model == models_.end()) {
+      member.waiting.erase(member.waiting.begin());
+      continue;
+    }
+    const uint64_t bytes = instance_bytes(model->second, load.blocks, load.kv_bytes);
+    const bool must_wait = used + bytes > member.hello.capabilities.memory_bytes &&
+                           std::any_of(member.instances.begin(), member.instances.end(),
+                                       [](const auto& entry) { return entry.second.retiring; });
+    if (must_wait) break;
+    used += bytes;
+    member.waiting.erase(member.waiting.begin());
+    send_load(name, member, load);
+  }
+  return changed;
+}
+
+void Coordinator::send_load(const std::string& worker, Member& member, const LoadInstance& load) {
+  Instance instance;
+  instance.report.id = load.id;
+  instance.report.model = load.model;
+  instance.report.blocks = load.blocks;
+  instance.kv_bytes = load.kv_bytes;
+  instance.bytes = instance_bytes(models_.at(load.model), load.blocks, load.kv_bytes);
+  member.instances[load.id] = instance;
+  LoadInstance message = load;
+  // Peers that hold some of these tensors, the nearest first.
+  std::vector<std::pair<double, std::string>> peers;
+  for (const auto& [name, other] : members_) {
+    if (name == worker || !other.alive || other.hello.address.empty()) continue;
+    for (const auto& [id, hosted] : other.instances)
+      if (hosted.report.model == load.model && hosted.report.state == InstanceState::kReady &&
+          hosted.report.blocks.first < load.blocks.last && load.blocks.first < hosted.report.blocks.last) {
+        peers.emplace_back(hop_seconds(worker, name), name + "=" + other.hello.address);
+        break;
+      }
+  }
+  std::sort(peers.begin(), peers.end());
+  for (size_t i = 0; i < std::min<size_t>(peers.size(), 4); ++i) message.peers.push_back(peers[i].second);
+  obs::log_info(
+      "cluster", "a block range is placed",
+      {{"worker", worker}, {"model", load.model}, {"first", load.blocks.first}, {"last", load.blocks.last}});
+  sink_.send(worker, std::move(message));
+}
+
+void Coordinator::tell_all_routes_changed() {
+  for (auto& [name, model] : models_)
+    if (model.served.sessions != nullptr) model.served.sessions->routes_changed();
+}
+
+bool Coordinator::covered_without_retiring(const Model& model) const {
+  std::vector<RouteCandidate> all = candidates(model.served.shape.name, nullptr);
+  return !cheapest_chain(all, model.served.shape.num_blocks, [](auto&, auto&) { return 0.0; }).empty();
+}
+
+// --- routing
+// ---------------------------------------------------------------------------------------------------------
+
+double Coordinator::hop_seconds(const std::string& from, const std::string& to) const {
+  if (from == to) return 0;
+  auto rtt_to = [this](const std::string& a, const std::string& b) -> const LinkReport* {
+    auto member = members_.find(a);
+    if (member == members_.end()) return nullptr;
+    for (const LinkReport& link : member->second.links)
+      if (link.peer == b) return &link;
+    return nullptr;
+  };
+  if (const LinkReport* link = rtt_to(from, to)) return link->rtt_s / 2;
+  if (const LinkReport* link = rtt_to(to, from)) return link->rtt_s / 2;
+  double worse = 0;
+  for (const std::string& worker : {from, to})
+    if (const LinkReport* link = rtt_to(worker, "gateway")) worse = std::max(worse, link->rtt_s / 2);
+  return worse;
+}
+
+// Ready instances with their costs. Without a query: those that stay, for coverage.
+std::vector<RouteCandidate> Coordinator::candidates(const std::string& model_name,
+                                                    const cluster::RouteQuery* query) const {
+  // Dearer than any real hop, in this order: what is wrong with a candidate decides before what it costs.
+  constexpr double kOtherClass = 1e3, kNoRoom = 1e4, kRetiring = 1e5, kCooling = 1e6;
+  std::vector<RouteCandidate> result;
+  const MonotonicTime now = clock_.now();
+  std::set<std::string> warm;
+  if (query != nullptr && query->previous == nullptr) warm = workers_with_prefix(*query, model_name);
+  for (const auto& [name, member] : members_) {
+    if (!member.alive) continue;
+    for (const auto& [id, instance] : member.instances) {
+      const InstanceReport& report = instance.report;
+      if (report.model != model_name || report.state != InstanceState::kReady || instance.unloading) continue;
+      if (query == nullptr) {
+        if (!instance.retiring && !member.draining)
+          result.push_back({name + "/" + id, name, report.blocks, 0});
+        continue;
+      }
+      const std::string inbox = name + "/" + id;
+      const Hop* before = nullptr;  // the hop of these blocks on the route that is given up
+      if (query->previous != nullptr)
+        for (const Hop& hop : *query->previous)
+          if (hop.blocks == report.blocks) before = &hop;
+      const bool stays = before != nullptr && before->worker == inbox;
+      if (member.draining && query->previous == nullptr) continue;  // no new sessions
+      if (!query->leaving.empty() && (query->leaving == name || query->leaving == inbox)) continue;
+      if (report.kv_tokens > 0 && query->max_length > report.kv_tokens) continue;
+      double cost = report.decode_step_s;
+      if (cost <= 0 && member.hello.capabilities.decode_bytes_per_s > 0)
+        cost = static_cast<double>(instance_bytes(models_.at(model_name), report.blocks, 0)) /
+               member.hello.capabilities.decode_bytes_per_s;
+      cost = std::max(cost, 1e-6 * report.blocks.size()) * (1 + 0.1 * (report.running + instance.opened));
+      if (stays || warm.count(inbox) > 0) cost *= 0.25;  // its cache is worth a queue
+      if (!stays && report.kv_tokens_free - instance.opened_tokens < query->max_length) cost += kNoRoom;
+      if (before != nullptr && !stays)
+        if (auto old = numerics_.find(before->worker);
+            old != numerics_.end() && old->second != report.numerics)
+          cost += kOtherClass;
+      if ((instance.retiring || member.draining) && !stays) cost += kRetiring;
+      if (now < member.cool_until && !stays) cost += kCooling;
+      result.push_back({inbox, name, report.blocks, cost});
+    }
+  }
+  return result;
+}
+
+Result<cluster::RouteChoice> Coordinator::choose(const std::string& model_name,
+                                                 const cluster::RouteQuery& query) {
+  auto model = models_.find(model_name);
+  if (model == models_.end()) return unavailable("the model " + model_name + " is not loaded");
+  const ModelShape& shape = model->second.served.shape;
+  const std::vector<RouteCandidate> all = candidates(model_name, &query);
+  int uncovered = 0;
+  const std::vector<size_t> chain = cheapest_chain(
+      all, shape.num_blocks,
+      [this](const std::string& from, const std::string& to) { return hop_seconds(from, to); }, &uncovered);
+  if (chain.empty()) {
+    std::string reason =
+        "no worker can take blocks from " + std::to_string(uncovered) + " on of " + model_name;
+    for (const ModelPlan& plan : plan_.models)
+      if (plan.model == model_name && plan.cuts.empty()) reason += ": " + plan.reason;
+    return unavailable(reason);
+  }
+  cluster::RouteChoice choice;
+  for (size_t i : chain) {
+    const RouteCandidate& c = all[i];
+    Member& member = members_.at(c.worker);
+    Instance& instance = member.instances.at(c.inbox.substr(c.worker.size() + 1));
+    ++instance.opened;
+    instance.opened_tokens += query.max_length;
+    choice.route.push_back({c.inbox, c.blocks, model->second.served.encoding, member.hello.address});
+  }
+  if (choice.route.size() > 1 && model->second.served.encoding != RowEncoding::kLossless)
+    choice.inexact = "activations are compressed between workers";
+  if (query.previous != nullptr) {
+    auto classes = [this](const Route& route) {
+      std::set<std::string> names;
+      for (const Hop& hop : route)
+        if (auto found = numerics_.find(hop.worker); found != numerics_.end()) names.insert(found->second);
+      return names;
+    };
+    if (classes(*query.previous) != classes(choice.route))
+      choice.inexact = "the session went on on a worker of another numerics class";
+  }
+  remember_prefix(query, model_name, choice.route);
+  return choice;
+}
+
+namespace {
+
+constexpr size_t kRememberedPrefixes = 4096;
+
+// Names of a prompt's beginnings, the longest first: 8, 4, 2 and 1 blocks.
+std::vector<std::string> prefix_names(const cluster::RouteQuery& query, const std::string& model) {
+  std::vector<std::string> names;
+  for (size_t blocks : {8, 4, 2, 1}) {
+    const size_t count = blocks * kKvBlockTokens;
+    if (query.tokens.size() <= count) continue;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(query.tokens.data());
+    const Digest digest = sha256({bytes, count * sizeof(TokenId)});
+    names.push_back(model + '\0' + query.request.salt + '\0' + to_hex(digest));
+  }
+  return names;
+}
+
+}  // namespace
+
+void Coordinator::remember_prefix(const cluster::RouteQuery& query, const std::string& model,
+                                  const Route& route) {
+  std::vector<std::string> inboxes;
+  for (const Hop& hop : route) inboxes.push_back(hop.worker);
+  for (const std::string& name : prefix_names(query, model)) {
+    if (auto found = prefix_index_.find(name); found != prefix_index_.end()) {
+      prefixes_.splice(prefixes_.begin(), prefixes_, found->second);
+      found->second->inboxes = inboxes;
+      continue;
+    }
+    prefixes_.push_front({name, inboxes});
+    prefix_index_[name] = prefixes_.begin();
+    if (prefixes_.size() > kRememberedPrefixes) {
+      prefix_index_.erase(prefixes_.back().key);
+      prefixes_.pop_back();
+    }
+  }
+}
+
+std::set<std::string> Coordinator::workers_with_prefix(const cluster::RouteQuery& query,
+                                                       const std::string& model) const {
+  for (const std::string& name : prefix_names(query, model))
+    if (auto found = prefix_index_.find(name); found != prefix_index_.end())
+      return {found->second->inboxes.begin(), found->second->inboxes.end()};
+  return {};
+}
+
+// --- view
+// ------------------------------------------------------------------------------------------------------------
+
+ClusterView Coordinator::make_view() const {
+  ClusterView view;
+  view.plan = plan_;
+  const MonotonicTime now = clock_.now();
+  for (const auto& [name, member] : members_) {
+    WorkerView worker;
+    worker.name = name;
+    worker.address = member.hello.address;
+    worker.version = member.hello.version;
+    worker.capabilities = member.hello.capabilities;
+    worker.links = member.links;
+    worker.lost_count = member.lost_count;
+    worker.lost_because = member.lost.message();
+    bool ready = false, loading = !member.waiting.empty();
+    for (const auto& [id, instance] : member.instances) {
+      worker.instances.push_back({instance.report, instance.retiring});
+      ready |= instance.report.state == InstanceState::kReady;
+      loading |= instance.report.state == InstanceState::kFetching ||
+                 instance.report.state == InstanceState::kLoading;
+    }
+    worker.state = !member.alive             ? "lost"
+                   : member.draining         ? "draining"
+                   : now < member.cool_until ? "cooling"
+                   : loading                 ? "loading"
+                   : ready                   ? "ready"
+                                             : "idle";
+    view.workers.push_back(std::move(worker));
+  }
+  for (const auto& [name, model] : models_) {
+    ModelView entry;
+    entry.name = name;
+    entry.num_blocks = model.served.shape.num_blocks;
+    int uncovered = 0;
+    if (cheapest_chain(
+            candidates(name, nullptr), entry.num_blocks, [](auto&, auto&) { return 0.0; }, &uncovered)
+            .empty())
+      entry.uncovered = uncovered;
+    for (const ModelPlan& plan : plan_.models)
+      if (plan.model == name) entry.reason = plan.reason;
+    if (model.served.sessions != nullptr) entry.sessions = model.served.sessions->stats();
+    view.models.push_back(std::move(entry));
+  }
+  return view;
+}
+
+}  // namespace tessera::control
