@@ -454,7 +454,7 @@ class Planner {
     return plan;
   }
 
-  ClusterView view_;
+  PlacementView view_;
   std::vector<Pin> pins_;                // [num_workers]
   std::vector<PlannedInstance> hosted_;  // ready ones first, then by worker and id
   std::vector<int> free_workers_;        // take any range

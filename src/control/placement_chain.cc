@@ -10,7 +10,7 @@ namespace {
 constexpr size_t kReplicasConsidered = 16;
 
 // Shortest path over the pieces between boundaries; a node is an instance that holds the piece.
-std::vector<ChainHop> best_path(const ClusterView& view, int model,
+std::vector<ChainHop> best_path(const PlacementView& view, int model,
                                 const std::vector<PlannedInstance>& instances) {
   const std::vector<int> bounds = range_boundaries(instances, view.shape(model).num_blocks());
   struct Node {
@@ -68,7 +68,7 @@ std::vector<ChainHop> best_path(const ClusterView& view, int model,
 
 }  // namespace
 
-uint64_t PlannedInstance::bytes(const ClusterView& view) const {
+uint64_t PlannedInstance::bytes(const PlacementView& view) const {
   const ShapeIndex& shape = view.shape(model);
   return shape.weight_bytes(stage.blocks) + std::max(kv_bytes, shape.min_kv_bytes(stage.blocks));
 }
@@ -111,7 +111,7 @@ std::vector<PlannedInstance> smallest_cover(const std::vector<PlannedInstance>& 
   return chosen;
 }
 
-Chain build_chain(const ClusterView& view, const ChainQuery& query) {
+Chain build_chain(const PlacementView& view, const ChainQuery& query) {
   const int num_blocks = view.shape(query.model).num_blocks();
   std::vector<uint64_t> room = query.room;
   std::vector<PlannedInstance> instances;

@@ -14,9 +14,9 @@ namespace tessera::control {
 struct PlannedInstance {
   int model = 0;
   Stage stage;
-  std::string existing_id;                        // empty: to be loaded
-  uint64_t kv_bytes = 0;                          // that an existing one is known to hold
-  uint64_t bytes(const ClusterView& view) const;  // weights and at least min_context's KV
+  std::string existing_id;                          // empty: to be loaded
+  uint64_t kv_bytes = 0;                            // that an existing one is known to hold
+  uint64_t bytes(const PlacementView& view) const;  // weights and at least min_context's KV
 };
 
 struct ChainHop {
@@ -37,7 +37,7 @@ struct ChainQuery {
   std::vector<uint64_t> room;          // [num_workers], without the given ones
   std::vector<int> crowd;              // [num_workers]
 };
-Chain build_chain(const ClusterView& view, const ChainQuery& query);
+Chain build_chain(const PlacementView& view, const ChainQuery& query);
 
 // Few of `given`, which are in order of preference, that cover as much as all of them.
 std::vector<PlannedInstance> smallest_cover(const std::vector<PlannedInstance>& given, int num_blocks);

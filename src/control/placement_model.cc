@@ -86,7 +86,7 @@ int ShapeIndex::position_of_read(BlockRange range, double bytes) const {
   return static_cast<int>(above - before_.begin());
 }
 
-ClusterView::ClusterView(const ClusterSnapshot& snapshot) : links_(&snapshot.links) {
+PlacementView::PlacementView(const ClusterSnapshot& snapshot) : links_(&snapshot.links) {
   for (const WorkerSnapshot& worker : snapshot.workers) workers_.push_back(&worker);
   std::stable_sort(workers_.begin(), workers_.end(), [](auto* a, auto* b) { return a->name < b->name; });
   for (const ModelShape& model : snapshot.models) {
@@ -116,12 +116,12 @@ ClusterView::ClusterView(const ClusterSnapshot& snapshot) : links_(&snapshot.lin
   }
 }
 
-int ClusterView::model_index(const std::string& name) const {
+int PlacementView::model_index(const std::string& name) const {
   auto found = model_indices_.find(name);
   return found == model_indices_.end() ? -1 : found->second;
 }
 
-const LinkSnapshot& ClusterView::link(int from, int to) const {
+const LinkSnapshot& PlacementView::link(int from, int to) const {
   const uint64_t key = (static_cast<uint64_t>(from) << 32) | static_cast<uint32_t>(to);
   auto [slot, is_new] = link_cache_.try_emplace(key);
   if (!is_new) return slot->second;
@@ -134,30 +134,30 @@ const LinkSnapshot& ClusterView::link(int from, int to) const {
   return slot->second = link;
 }
 
-double ClusterView::decode_s(int model, const Stage& stage) const {
+double PlacementView::decode_s(int model, const Stage& stage) const {
   return shapes_[model].decode_read_bytes(stage.blocks) * decode_s_per_byte_[model][stage.worker];
 }
 
-double ClusterView::prefill_s(int model, const Stage& stage, int tokens) const {
+double PlacementView::prefill_s(int model, const Stage& stage, int tokens) const {
   // A chunk reads the weights at least once.
   return std::max(
       tokens * shapes_[model].ops_per_token(stage.blocks) * prefill_s_per_op_[model][stage.worker],
       decode_s(model, stage));
 }
 
-double ClusterView::throughput(int model, const Stage& stage, double batch) const {
+double PlacementView::throughput(int model, const Stage& stage, double batch) const {
   const double ops_s = shapes_[model].ops_per_token(stage.blocks) * prefill_s_per_op_[model][stage.worker];
   const double step_s = decode_s(model, stage) + batch * ops_s;
   return step_s > 0 ? batch / step_s : 0;
 }
 
-double ClusterView::row_s(int model, int from, int to) const {
+double PlacementView::row_s(int model, int from, int to) const {
   if (from == to) return 0;
   const LinkSnapshot& hop = link(from, to);
   return hop.rtt_s / 2 + static_cast<double>(shapes_[model].shape().row_bytes) / hop.bytes_per_s;
 }
 
-Prediction ClusterView::predict(int model, const std::vector<Stage>& route) const {
+Prediction PlacementView::predict(int model, const std::vector<Stage>& route) const {
   Prediction result;
   if (route.empty()) return result;
   constexpr int kChunks = kPromptTokens / kPrefillChunkTokens;

@@ -49,7 +49,7 @@ class ShapeIndex {
 
 // A worker's part of a route.
 struct Stage {
-  int worker = 0;  // index in ClusterView
+  int worker = 0;  // index in PlacementView
   BlockRange blocks;
 };
 
@@ -59,9 +59,9 @@ struct Prediction {
 };
 
 // The snapshot by index, workers in the order of their names. Keeps references to it.
-class ClusterView {
+class PlacementView {
  public:
-  explicit ClusterView(const ClusterSnapshot& snapshot);
+  explicit PlacementView(const ClusterSnapshot& snapshot);
 
   int num_workers() const { return static_cast<int>(workers_.size()); }
   int num_models() const { return static_cast<int>(shapes_.size()); }

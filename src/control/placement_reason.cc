@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kWorkersNamed = 6;  // of a route in a sentence
 
-std::string describe_route(const ClusterView& view, const std::vector<Stage>& route) {
+std::string describe_route(const PlacementView& view, const std::vector<Stage>& route) {
   std::string text;
   for (size_t i = 0; i < route.size(); ++i) {
     if (i == kWorkersNamed) return text + fmt::format(" and {} more", route.size() - i);
@@ -22,14 +22,14 @@ std::string describe_route(const ClusterView& view, const std::vector<Stage>& ro
 }
 
 // "one worker alone, big: 41.0 tok/s, …" or "cut over 2 (a 0:20, b 20:30): …"
-std::string describe_choice(const ClusterView& view, int model, const std::vector<Stage>& route) {
+std::string describe_choice(const PlacementView& view, int model, const std::vector<Stage>& route) {
   const std::string figures = describe(view.predict(model, route));
   if (route.size() == 1)
     return fmt::format("one worker alone, {}: {}", view.worker(route[0].worker).name, figures);
   return fmt::format("cut over {} ({}): {}", route.size(), describe_route(view, route), figures);
 }
 
-std::string new_instances(const ClusterView& view, const Chain& chain) {
+std::string new_instances(const PlacementView& view, const Chain& chain) {
   std::string text;
   for (const ChainHop& hop : chain.hops) {
     if (!hop.instance.existing_id.empty()) continue;
@@ -47,7 +47,7 @@ std::string describe(const Prediction& predicted) {
                      predicted.token_s > 0 ? 1 / predicted.token_s : 0.0, predicted.ttft_s);
 }
 
-std::string reason_of(const ClusterView& view, int model, const Decision& decision) {
+std::string reason_of(const PlacementView& view, int model, const Decision& decision) {
   const std::vector<Stage> route = decision.chosen.route();
   std::string text = describe_choice(view, model, route);
   if (decision.kept) {
@@ -78,7 +78,7 @@ std::string reason_of(const ClusterView& view, int model, const Decision& decisi
   return text;
 }
 
-std::string reason_uncovered(const ClusterView& view, int model, const std::vector<int>& candidates,
+std::string reason_uncovered(const PlacementView& view, int model, const std::vector<int>& candidates,
                              const std::vector<uint64_t>& room) {
   const ShapeIndex& shape = view.shape(model);
   if (shape.num_blocks() == 0) return "the model has no blocks";
@@ -119,7 +119,7 @@ std::string reason_uncovered(const ClusterView& view, int model, const std::vect
       its_workers.push_back(static_cast<int>(its_workers.size()));
       its_room.push_back(room[worker]);
     }
-    const ClusterView small_view(alone);
+    const PlacementView small_view(alone);
     const std::vector<int> crowd(its_workers.size(), 0);
     const ShapeIndex& small_shape = small_view.shape(0);
     const bool fits = !search_stages(small_view, {0, small_shape.all(), its_workers, its_room, crowd, -1, -1})

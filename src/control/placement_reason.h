@@ -21,11 +21,11 @@ struct Decision {
 // "12.5 tok/s, first token after 0.41 s"
 std::string describe(const Prediction& predicted);
 
-std::string reason_of(const ClusterView& view, int model, const Decision& decision);
+std::string reason_of(const PlacementView& view, int model, const Decision& decision);
 
 // Why a model is not served: what it needs, what is missing, and the formats that would fit. `room` is what
 // other models left.
-std::string reason_uncovered(const ClusterView& view, int model, const std::vector<int>& candidates,
+std::string reason_uncovered(const PlacementView& view, int model, const std::vector<int>& candidates,
                              const std::vector<uint64_t>& room);
 
 }  // namespace tessera::control

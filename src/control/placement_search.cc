@@ -50,7 +50,7 @@ class Contest {
 
 class Search {
  public:
-  Search(const ClusterView& view, const SearchQuery& query)
+  Search(const PlacementView& view, const SearchQuery& query)
       : view_(view), query_(query), shape_(view.shape(query.model)) {
     // Nobody who cannot hold a block of the range's inside.
     const int middle = query.range.first + query.range.size() / 2;
@@ -263,7 +263,7 @@ class Search {
     return route;
   }
 
-  const ClusterView& view_;
+  const PlacementView& view_;
   const SearchQuery& query_;
   const ShapeIndex& shape_;
   std::vector<int> usable_;
@@ -272,7 +272,7 @@ class Search {
 
 }  // namespace
 
-SearchResult search_stages(const ClusterView& view, const SearchQuery& query) {
+SearchResult search_stages(const PlacementView& view, const SearchQuery& query) {
   return Search(view, query).run();
 }
 

@@ -31,6 +31,6 @@ struct SearchResult {
 };
 
 // Few candidates are searched in all subsets; of many, the fastest, largest, nearest and best linked ones.
-SearchResult search_stages(const ClusterView& view, const SearchQuery& query);
+SearchResult search_stages(const PlacementView& view, const SearchQuery& query);
 
 }  // namespace tessera::control

@@ -47,7 +47,7 @@ uint64_t weight_bytes(const ModelShape& shape, BlockRange blocks) {
 }
 
 std::string plan_table(const ClusterSnapshot& snapshot, const Plan& plan) {
-  const ClusterView view(snapshot);
+  const PlacementView view(snapshot);
   std::vector<std::vector<std::string>> rows = {
       {"WORKER", "MODEL", "BLOCKS", "WEIGHTS", "KV", "KV TOKENS", "STEP", "STATE"}};
   for (const Assignment& a : plan.assignments) {
