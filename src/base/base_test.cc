@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -105,6 +106,41 @@ TEST(Json, RefusesDeepNestingAndBadUtf8) {
   EXPECT_FALSE(parse_json(std::string(100000, '[')).ok());
   EXPECT_FALSE(parse_json("\"\xff\"").ok());
   EXPECT_EQ(parse_json("{").status().code(), Code::kInvalidArgument);
+}
+
+TEST(Json, BoundsValuesAndKeys) {
+  const JsonLimits limits{.max_values = 4, .max_keys = 2};
+  EXPECT_TRUE(parse_json("[1,2,3]", limits).ok());
+  EXPECT_FALSE(parse_json("[1,2,3,4]", limits).ok());
+  EXPECT_TRUE(parse_json(R"({"a,:":1,"b":2})", limits).ok());
+  EXPECT_FALSE(parse_ordered_json(R"({"a":1,"b":{"c":2}})", limits).ok());
+}
+
+TEST(Json, OrderedKeepsOrderAndTheLastOfEqualKeys) {
+  const char* text = R"({"b":1,"a":[{"z":null,"y":true},-2,3.5,"\u00e9"],"b":{"c":[]}})";
+  auto json = parse_ordered_json(text);
+  ASSERT_TRUE(json.ok()) << json.status().to_string();
+  EXPECT_EQ(*json, OrderedJson::parse(text));
+  EXPECT_EQ(dump_json(*json), R"({"b":{"c":[]},"a":[{"z":null,"y":true},-2,3.5,"é"]})");
+  for (const char* bad : {"", "{", "[1,]", "{\"a\"}", "1 2", "\"\xff\"", "1e400"})
+    EXPECT_EQ(parse_ordered_json(bad).status().code(), Code::kInvalidArgument) << bad;
+}
+
+// 16 MiB of {"a1":0,"a2":0,…}: what a request's body may hold.
+TEST(Json, ManyKeysTakeNoTime) {
+  std::string many = "{\"a\":0", fitting;
+  for (int i = 0; many.size() < (size_t{16} << 20); ++i) {
+    many += ",\"a" + std::to_string(i) + "\":0";
+    if (i == 500'000) fitting = many + "}";
+  }
+  many += "}";
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_FALSE(parse_json(many).ok());
+  EXPECT_FALSE(parse_ordered_json(many).ok());
+  EXPECT_EQ(parse_json(fitting)->size(), 500'002u);
+  EXPECT_EQ(parse_ordered_json(fitting)->size(), 500'002u);
+  // Quadratic work would take minutes; the bound leaves room for sanitizers.
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 
 TEST(Rng, PhiloxKnownAnswer) {
