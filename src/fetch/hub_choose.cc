@@ -60,7 +60,12 @@ Result<std::vector<RemoteFile>> with_its_parts(const std::vector<RemoteFile>& fi
 }  // namespace
 
 Result<std::vector<RemoteFile>> choose_files(const std::vector<RemoteFile>& files, const HubName& name) {
-  if (!name.file.empty()) return with_its_parts(files, name.file);
+  if (!name.file.empty()) {
+    if (!name.file.ends_with(".gguf"))
+      return invalid_argument(name.file + " is no model by itself: name a .gguf file, or pull " +
+                              name.repository + " whole");
+    return with_its_parts(files, name.file);
+  }
   std::vector<RemoteFile> top;
   for (const RemoteFile& file : files) {
     if (file.path.find('/') == std::string::npos) top.push_back(file);

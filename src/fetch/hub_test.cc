@@ -158,6 +158,7 @@ TEST(Hub, ChoosesGgufFiles) {
   EXPECT_EQ(paths(choose_files(files, {"org/name", "main", "a.gguf"})), (Names{"a.gguf"}));
   EXPECT_EQ(paths(choose_files(files, {"org/name", "main", "b/c-00002-of-00002.gguf"})),
             (Names{"b/c-00001-of-00002.gguf", "b/c-00002-of-00002.gguf"}));
+  EXPECT_EQ(choose_files(files, {"org/name", "main", "config.json"}).status().code(), Code::kInvalidArgument);
   EXPECT_EQ(choose_files(files, {"org/name", "main", "z.gguf"}).status().code(), Code::kNotFound);
   EXPECT_EQ(choose_files(files, kName).status().code(), Code::kInvalidArgument);  // which one?
   EXPECT_EQ(paths(choose_files(remote({"config.json", "a.gguf"}), kName)), (Names{"a.gguf"}));
