@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "api/field_reader.h"
+
 namespace tessera::api {
 namespace {
 
@@ -100,6 +102,19 @@ ApiResult<std::shared_ptr<const OrderedJson>> parse_messages(const Json* message
     out.push_back(std::get<OrderedJson>(std::move(message)));
   }
   return std::shared_ptr<const OrderedJson>(std::make_shared<OrderedJson>(std::move(out)));
+}
+
+ApiResult<text::ChatEnding> parse_chat_ending(const Json& body, const OrderedJson& messages) {
+  FieldReader fields(body);
+  const bool go_on = fields.boolean("continue_final_message", false);
+  const bool prompt = fields.boolean("add_generation_prompt", !go_on);
+  if (go_on && prompt)
+    fields.fail("continue_final_message",
+                "'continue_final_message' and 'add_generation_prompt' cannot both be true.");
+  if (go_on && messages.back()["role"] != "assistant")
+    fields.fail("continue_final_message", "'continue_final_message' needs a last message of the assistant.");
+  if (!fields.ok()) return *fields.error();
+  return go_on ? text::ChatEnding::kOpen : prompt ? text::ChatEnding::kAnswerPrompt : text::ChatEnding::kNone;
 }
 
 ApiResult<std::shared_ptr<const OrderedJson>> parse_template_variables(const Json* variables) {

@@ -5,6 +5,7 @@
 
 #include "api/errors.h"
 #include "base/json.h"
+#include "text/chat_ending.h"
 
 namespace tessera::api {
 
@@ -13,6 +14,10 @@ namespace tessera::api {
 // `reasoning_content` are kept, since templates read them. Images, audio, files and tool calls are refused by
 // name. Pass the value of the field, nullptr when it is absent.
 ApiResult<std::shared_ptr<const OrderedJson>> parse_messages(const Json* messages);
+
+// `add_generation_prompt` and `continue_final_message` of a request whose `messages` are `messages`. To go on
+// with a message, it must be the assistant's.
+ApiResult<text::ChatEnding> parse_chat_ending(const Json& body, const OrderedJson& messages);
 
 // chat_template_kwargs, bounded in size; nullptr for nullptr.
 ApiResult<std::shared_ptr<const OrderedJson>> parse_template_variables(const Json* variables);

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "core/sampling.h"
 #include "core/types.h"
+#include "text/chat_ending.h"
 
 namespace tessera::api {
 
@@ -25,7 +26,8 @@ struct CompletionRequest {
   bool chat = false;
   std::shared_ptr<const OrderedJson> messages;  // chat: the messages, content parts flattened to text
   std::shared_ptr<const OrderedJson> template_variables;  // chat_template_kwargs; object or null
-  std::vector<Prompt> prompts;                            // text completions: one or more
+  text::ChatEnding chat_ending = text::ChatEnding::kAnswerPrompt;
+  std::vector<Prompt> prompts;    // text completions: one or more
   int n = 1;                      // choices of each prompt; choice index = prompt * n + k
   SamplingParams sampling;        // seed and choice are set per choice by the completer
   std::optional<uint64_t> seed;   // none: random
@@ -116,7 +118,7 @@ class Completer {
   virtual Result<std::vector<TokenId>> tokenize(const std::string& text, bool add_special_tokens) const = 0;
   virtual Result<std::vector<TokenId>> tokenize_chat(const OrderedJson& messages,
                                                      const OrderedJson* variables,
-                                                     bool add_generation_prompt) const = 0;
+                                                     text::ChatEnding ending) const = 0;
   virtual Result<std::string> detokenize(const std::vector<TokenId>& ids) const = 0;
   virtual std::string token_text(TokenId id) const = 0;
 };

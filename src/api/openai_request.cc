@@ -48,13 +48,46 @@ constexpr UnbuiltField kUnbuilt[] = {
     {"chat_template", "null"},
     {"documents", "[]"},
     {"mm_processor_kwargs", "null"},
-    {"add_generation_prompt", "true"},
-    {"continue_final_message", "false"},
+    {"regex", "null"},
+    {"ebnf", "null"},
+    {"thinking", "null"},
+    {"enable_thinking", "null"},
+    {"thinking_budget", "null"},
+    {"lora", "[]"},
+    {"lora_path", "null"},
+    {"lora_request", "null"},
+    {"adapter", "null"},
+    {"adapters", "[]"},
+    {"adapter_id", "null"},
+    {"n_predict", "null"},
+    {"num_predict", "null"},
+    {"max_new_tokens", "null"},
+    {"min_new_tokens", "null"},
+    {"n_probs", "0"},
+    {"repeat_penalty", "1.0"},
+    {"encoder_repetition_penalty", "1.0"},
+    {"no_repeat_ngram_size", "0"},
+    {"do_sample", "true"},
+    {"num_beams", "1"},
+    {"top_a", "0"},
+    {"top_n_sigma", "-1"},
     {"typical_p", "1.0"},
     {"tfs_z", "1.0"},
+    {"epsilon_cutoff", "0"},
+    {"eta_cutoff", "0"},
     {"mirostat", "0"},
+    {"mirostat_mode", "0"},
     {"dry_multiplier", "0"},
     {"xtc_probability", "0"},
+    {"dynatemp_range", "0"},
+    {"smoothing_factor", "0"},
+    {"penalty_alpha", "0"},
+    {"guidance_scale", "1"},
+    {"cfg_scale", "1"},
+    {"negative_prompt", R"("")"},
+    {"suppress_tokens", "[]"},
+    {"samplers", "null"},
+    {"sampler_order", "null"},
     {"min_keep", "0"},
 };
 
@@ -161,6 +194,8 @@ void read_common(FieldReader& fields, const ModelInfo& model, OpenAiRequest& req
   read_stop(fields, model, completion);
   read_stream(fields, request);
   completion.n = static_cast<int>(fields.integer("n", 1, 1, kMaxChoicesPerPrompt));
+  if (fields.integer("best_of", completion.n, 1, kMaxChoicesPerPrompt) != completion.n)
+    fields.fail("best_of", "'best_of' other than 'n' is not supported.");
   completion.return_token_ids = fields.boolean("return_token_ids", false);
   // On the wire a smaller number comes first; inside, a higher one does.
   completion.priority = -static_cast<int>(fields.integer("priority", 0, -INT32_MAX, INT32_MAX));
@@ -242,6 +277,9 @@ ApiResult<OpenAiRequest> parse_chat_completion(const Json& body, const ModelInfo
   auto variables = parse_template_variables(fields.find("chat_template_kwargs"));
   if (auto* error = std::get_if<ApiError>(&variables)) return std::move(*error);
   completion.template_variables = std::get<0>(std::move(variables));
+  auto ending = parse_chat_ending(body, *completion.messages);
+  if (auto* error = std::get_if<ApiError>(&ending)) return std::move(*error);
+  completion.chat_ending = std::get<text::ChatEnding>(ending);
 
   for (const char* name : {"max_tokens", "max_completion_tokens"}) {  // the newer name wins
     if (fields.find(name)) completion.max_tokens = static_cast<int>(fields.integer(name, 0, 0, INT32_MAX));
@@ -270,8 +308,6 @@ ApiResult<OpenAiRequest> parse_text_completion(const Json& body, const ModelInfo
   completion.echo = fields.boolean("echo", false);
   completion.sampling.top_logprobs = static_cast<int>(fields.integer("logprobs", -1, 0, kMaxTopLogprobs));
   completion.sampling.prompt_logprobs = completion.echo && completion.sampling.top_logprobs >= 0;
-  if (fields.integer("best_of", completion.n, 1, kMaxChoicesPerPrompt) != completion.n)
-    fields.fail("best_of", "'best_of' other than 'n' is not supported.");
   if (!fields.boolean("add_special_tokens", true))
     fields.fail("add_special_tokens", "To leave out special tokens, give the prompt as token ids.");
   if (completion.prompts.size() * static_cast<size_t>(completion.n) > kMaxPrompts)

@@ -129,6 +129,17 @@ TEST(ChatRequest, RefusesByName) {
       {R"("reasoning_effort":"high")", "reasoning_effort"},
       {R"("guided_regex":"a+")", "guided_regex"},
       {R"("continue_final_message":true)", "continue_final_message"},
+      {R"("add_generation_prompt":1)", "add_generation_prompt"},
+      {R"("best_of":2)", "best_of"},
+      {R"("n_predict":5)", "n_predict"},
+      {R"("top_a":0.2)", "top_a"},
+      {R"("thinking":{"type":"enabled"})", "thinking"},
+      {R"("lora":[{"id":0,"scale":0.5}])", "lora"},
+      {R"("adapter":"mine")", "adapter"},
+      {R"("typical_p":0.5)", "typical_p"},
+      {R"("mirostat":2)", "mirostat"},
+      {R"("grammar":"root ::= [0-9]")", "grammar"},
+      {R"("suffix":"x")", "suffix"},
       {R"("skip_special_tokens":false)", "skip_special_tokens"},
       {R"("echo":true)", "echo"},
       {R"("temperature":2.1)", "temperature"},
@@ -174,6 +185,21 @@ TEST(ChatRequest, RefusesByName) {
   };
   for (const auto& [fields, param] : cases)
     EXPECT_EQ(verdict(chat(fields)), std::string("400 ") + param) << fields;
+}
+
+TEST(ChatRequest, SaysHowTheConversationEnds) {
+  EXPECT_EQ(good(chat("")).chat_ending, text::ChatEnding::kAnswerPrompt);
+  EXPECT_EQ(good(chat(R"("add_generation_prompt":false)")).chat_ending, text::ChatEnding::kNone);
+  const auto with_answer = [](const std::string& fields) {
+    const std::string messages =
+        R"({"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"He"}],)";
+    return parse_chat_completion(*parse_json(messages + fields + "}"), model());
+  };
+  EXPECT_EQ(good(with_answer(R"("continue_final_message":true)")).chat_ending, text::ChatEnding::kOpen);
+  EXPECT_EQ(good(with_answer(R"("continue_final_message":true,"add_generation_prompt":false)")).chat_ending,
+            text::ChatEnding::kOpen);
+  EXPECT_EQ(verdict(with_answer(R"("continue_final_message":true,"add_generation_prompt":true)")),
+            "400 continue_final_message");
 }
 
 TEST(ChatMessages, AreFlattened) {

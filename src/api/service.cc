@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <nlohmann/json.hpp>
+#include <unordered_map>
 
 #include "api/openai_request.h"
 #include "api/openai_response.h"
@@ -47,23 +48,57 @@ class CancelOnce {
   bool closed_ TESSERA_GUARDED_BY(mutex_) = false;
 };
 
+}  // namespace
+
+class Job;
+
+// Thread-safe; knows the jobs weakly.
+class RunningJobs {
+ public:
+  void add(const std::shared_ptr<Job>& job) {
+    MutexLock lock(mutex_);
+    jobs_[job.get()] = job;
+  }
+  void remove(const Job* job) {
+    MutexLock lock(mutex_);
+    jobs_.erase(job);
+  }
+  std::vector<std::shared_ptr<Job>> all() const {
+    MutexLock lock(mutex_);
+    std::vector<std::shared_ptr<Job>> alive;
+    for (const auto& [key, weak] : jobs_)
+      if (auto job = weak.lock()) alive.push_back(std::move(job));
+    return alive;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::unordered_map<const Job*, std::weak_ptr<Job>> jobs_ TESSERA_GUARDED_BY(mutex_);
+};
+
 // One request under way. The completer owns it as its sink; the writer knows it weakly. The sink's calls come
-// one after another, so only ended_ and cancel_ are shared with client_gone().
+// one after another; client_gone() and cut() may come meanwhile from other threads, so what they share with
+// the sink's calls is guarded.
 class Job final : public CompletionSink, public std::enable_shared_from_this<Job> {
  public:
-  Job(const OpenAiRequest& request, int64_t created, std::shared_ptr<net::ResponseWriter> writer,
-      std::shared_ptr<CompletionObserver> observer)
-      : stream_(request.stream),
+  Job(const OpenAiRequest& request, int64_t created, std::shared_ptr<RunningJobs> running,
+      std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<CompletionObserver> observer)
+      : id_(request.completion.request_id),
+        stream_(request.stream),
         n_(request.completion.n),
         choices_(request.completion.chat ? n_ : n_ * static_cast<int>(request.completion.prompts.size())),
         logprobs_(request.completion.sampling.top_logprobs >= 0),
         head_(answer_head(request, created)),
+        running_(std::move(running)),
         writer_(std::move(writer)),
         observer_(std::move(observer)) {
     if (!stream_) collected_.resize(static_cast<size_t>(choices_));
   }
 
+  ~Job() override { running_->remove(this); }
+
   void run(Completer& completer, CompletionRequest request) {
+    running_->add(shared_from_this());
     writer_->on_client_gone([weak = weak_from_this()] {
       if (auto job = weak.lock()) job->client_gone();
     });
@@ -72,8 +107,11 @@ class Job final : public CompletionSink, public std::enable_shared_from_this<Job
 
   void on_start(const Start& start) override {
     head_.start = start;
-    if (ended_ || !stream_) return;
+    if (!stream_) return;
+    MutexLock lock(head_mutex_);
+    if (ended_) return;
     events_.emplace(head_, choices_, n_);
+    head_sent_ = true;
     writer_->begin_stream(200, "text/event-stream",
                           {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}});
   }
@@ -112,35 +150,57 @@ class Job final : public CompletionSink, public std::enable_shared_from_this<Job
 
   void on_error(const ApiError& error) override {
     cancel_.close();
-    if (ended_.exchange(true)) return;
-    if (events_) {
-      writer_->write(StreamWriter::error(error));
-      writer_->end_stream();
-    } else {
-      writer_->send(error_response(error));
-    }
-    observer_->on_end(error.status, {});
+    end_with(error);
   }
 
+  // As on_error, from any thread; the work behind the answer is cancelled. False: it had ended before.
+  bool cut(const ApiError& error) {
+    if (!end_with(error)) return false;
+    cancel_.fire();
+    return true;
+  }
+  const std::string& id() const { return id_; }
+
  private:
+  bool end_with(const ApiError& error) {
+    {
+      MutexLock lock(head_mutex_);
+      if (ended_.exchange(true)) return false;
+      if (head_sent_) {
+        writer_->write(StreamWriter::error(error));
+        writer_->end_stream();
+      } else {
+        writer_->send(error_response(error));
+      }
+    }
+    observer_->on_end(error.status, {});
+    return true;
+  }
+
   void client_gone() {
     if (ended_.exchange(true)) return;
     observer_->on_end(499, {});
     cancel_.fire();
   }
 
+  const std::string id_;
   const bool stream_;
   const int n_;
   const int choices_;
   const bool logprobs_;
   AnswerHead head_;
   std::optional<StreamWriter> events_;  // once a stream's head is sent
+  Mutex head_mutex_;                    // held while a stream's head is sent, or an error instead of more
+  bool head_sent_ TESSERA_GUARDED_BY(head_mutex_) = false;
   std::vector<CollectedChoice> collected_;
+  const std::shared_ptr<RunningJobs> running_;
   const std::shared_ptr<net::ResponseWriter> writer_;
   const std::shared_ptr<CompletionObserver> observer_;
   std::atomic<bool> ended_{false};  // the answer is complete, or nobody reads it
   CancelOnce cancel_;
 };
+
+namespace {
 
 struct Accepted {
   std::shared_ptr<Completer> completer;
@@ -165,6 +225,16 @@ ApiResult<Accepted> accept(Endpoint endpoint, const std::string& body, const Mod
 
 }  // namespace
 
+CompletionService::CompletionService(const ModelSet& models, const Clock& clock)
+    : models_(models), clock_(clock), running_(std::make_shared<RunningJobs>()) {}
+
+std::vector<std::string> CompletionService::cut_running(const ApiError& error) const {
+  std::vector<std::string> ids;
+  for (const auto& job : running_->all())
+    if (job->cut(error)) ids.push_back(job->id());
+  return ids;
+}
+
 void CompletionService::handle(Endpoint endpoint, const net::HttpRequest& request,
                                std::shared_ptr<net::ResponseWriter> writer,
                                std::shared_ptr<CompletionObserver> observer) const {
@@ -176,8 +246,8 @@ void CompletionService::handle(Endpoint endpoint, const net::HttpRequest& reques
   }
   auto& [completer, parsed] = std::get<Accepted>(accepted);
   parsed.completion.request_id = request.id;
-  const auto job =
-      std::make_shared<Job>(parsed, clock_.unix_time_ms() / 1000, std::move(writer), std::move(observer));
+  const auto job = std::make_shared<Job>(parsed, clock_.unix_time_ms() / 1000, running_, std::move(writer),
+                                         std::move(observer));
   job->run(*completer, std::move(parsed.completion));
 }
 

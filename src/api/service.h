@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "api/completer.h"
 #include "api/model_set.h"
@@ -24,18 +26,26 @@ class CompletionObserver {
   virtual void on_end(int status, const Usage& usage) = 0;
 };
 
+// Requests that are being answered.
+class RunningJobs;
+
 // Thread-safe; keeps nothing of a request after its end. Both references must outlive all requests.
 class CompletionService {
  public:
-  CompletionService(const ModelSet& models, const Clock& clock) : models_(models), clock_(clock) {}
+  CompletionService(const ModelSet& models, const Clock& clock);
 
   // Answers through `writer`, now or later; never blocks. The request is cancelled when its client goes.
   void handle(Endpoint endpoint, const net::HttpRequest& request, std::shared_ptr<net::ResponseWriter> writer,
               std::shared_ptr<CompletionObserver> observer) const;
 
+  // Ends every answer under way with `error`, in a stream as its last event, and cancels the work behind it.
+  // Answers the ids of these requests.
+  std::vector<std::string> cut_running(const ApiError& error) const;
+
  private:
   const ModelSet& models_;
   const Clock& clock_;
+  const std::shared_ptr<RunningJobs> running_;
 };
 
 }  // namespace tessera::api

@@ -27,7 +27,7 @@ class ServiceTest : public testing::Test {
     net::HttpRequest request;
     request.body = body;
     request.id = "r1";
-    CompletionService(models_, clock_).handle(endpoint, request, writer_, observer_);
+    service_.handle(endpoint, request, writer_, observer_);
   }
   Delta delta(int choice, std::string text, FinishReason finish = FinishReason::kNone) {
     Delta d;
@@ -41,6 +41,7 @@ class ServiceTest : public testing::Test {
 
   SystemClock clock_;
   ModelSet models_;
+  CompletionService service_{models_, clock_};
   std::shared_ptr<ScriptedCompleter> completer_ = std::make_shared<ScriptedCompleter>();
   std::shared_ptr<RecordingWriter> writer_ = std::make_shared<RecordingWriter>();
   std::shared_ptr<RecordingObserver> observer_ = std::make_shared<RecordingObserver>();
@@ -88,6 +89,30 @@ TEST_F(ServiceTest, RefusalBeforeTheStreamHasItsStatus) {
   EXPECT_EQ(writer_->status, 429);
   EXPECT_EQ(answer()["error"]["code"], "rate_limit_exceeded");
   EXPECT_EQ(observer_->status, 429);
+}
+
+TEST_F(ServiceTest, CutStreamEndsWithAnErrorEvent) {
+  post(R"({"prompt":"x","stream":true})");
+  completer_->sink->on_start({});
+  completer_->sink->on_delta(delta(0, "a"));
+  EXPECT_EQ(service_.cut_running(service_unavailable("stopping")), std::vector<std::string>{"r1"});
+  EXPECT_TRUE(writer_->over);
+  const std::string last = writer_->body.substr(writer_->body.rfind("data: "));
+  EXPECT_NE(last.find(R"("message":"stopping")"), std::string::npos) << last;
+  EXPECT_EQ(completer_->cancels, 1);
+  EXPECT_EQ(observer_->status, 503);
+  EXPECT_FALSE(completer_->sink->on_delta(delta(0, "b")));
+  completer_->sink->on_done({});
+  EXPECT_TRUE(service_.cut_running(service_unavailable("stopping")).empty());
+}
+
+TEST_F(ServiceTest, CutBeforeTheHeadIsAnAnswer) {
+  post(R"({"prompt":"x"})");
+  EXPECT_EQ(service_.cut_running(service_unavailable("stopping")).size(), 1u);
+  EXPECT_EQ(writer_->status, 503);
+  EXPECT_EQ(answer()["error"]["message"], "stopping");
+  completer_->sink->on_start({});
+  EXPECT_EQ(completer_->cancels, 1);
 }
 
 TEST_F(ServiceTest, ErrorInTheStreamIsItsLastEvent) {

@@ -29,7 +29,8 @@ class ScriptedCompleter final : public Completer {
   Result<std::vector<TokenId>> tokenize(const std::string&, bool) const override {
     return std::vector<TokenId>{1};
   }
-  Result<std::vector<TokenId>> tokenize_chat(const OrderedJson&, const OrderedJson*, bool) const override {
+  Result<std::vector<TokenId>> tokenize_chat(const OrderedJson&, const OrderedJson*,
+                                             text::ChatEnding) const override {
     return std::vector<TokenId>{1};
   }
   Result<std::string> detokenize(const std::vector<TokenId>&) const override { return std::string("x"); }

@@ -1,7 +1,9 @@
 // serve: gateway and worker in one process; the default way to use Tessera.
-#include <sys/signalfd.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <future>
@@ -15,6 +17,8 @@
 
 namespace tessera::app {
 namespace {
+
+constexpr std::chrono::seconds kLastBytesTime{2};  // for the errors of cut answers to reach their clients
 
 struct ServeOptions : ModelOptions {
   std::string host = "127.0.0.1";
@@ -70,29 +74,48 @@ Status start_logging(const ServeOptions& options) {
   return obs::configure_logging(log);
 }
 
-// SIGINT and SIGTERM as something to wait for. Made before any thread, so that no other takes the signal.
+std::atomic<int> g_stop_fd{-1};  // a signal handler can reach nothing else
+
+void on_stop_signal(int signal) {
+  const int saved = errno;
+  const int fd = g_stop_fd;
+  if (fd < 0) ::_exit(signal == SIGINT ? kInterrupted : kDone);
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(fd, &one, sizeof one);
+  errno = saved;
+}
+
+// SIGINT and SIGTERM. Until arm() they end the program at once: while a model loads nothing runs yet that
+// could be lost. After it they are something to wait for.
 class StopSignals {
  public:
-  StopSignals() {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  StopSignals() : fd_(::eventfd(0, EFD_CLOEXEC)) {
     std::signal(SIGPIPE, SIG_IGN);
-    fd_ = signalfd(-1, &set, SFD_CLOEXEC);
+    for (const int signal : {SIGINT, SIGTERM}) {
+      struct sigaction action {};
+      sigaction(signal, nullptr, &action);
+      if (action.sa_handler == SIG_IGN) continue;  // so it was started: `nohup`, a script's background job
+      action = {};
+      action.sa_handler = on_stop_signal;
+      action.sa_flags = SA_RESTART;
+      sigaction(signal, &action, nullptr);
+    }
   }
-  ~StopSignals() { ::close(fd_); }
+  ~StopSignals() {
+    g_stop_fd = -1;
+    ::close(fd_);
+  }
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
+  void arm() { g_stop_fd = fd_; }
   void wait() const {
-    signalfd_siginfo info{};
-    while (::read(fd_, &info, sizeof info) < 0 && errno == EINTR) {
+    uint64_t count = 0;
+    while (::read(fd_, &count, sizeof count) < 0 && errno == EINTR) {
     }
   }
 
  private:
-  int fd_;
+  const int fd_;
 };
 
 void publish_session_gauges(obs::Metrics& metrics, cluster::SessionManager& sessions,
@@ -110,7 +133,22 @@ void publish_session_gauges(obs::Metrics& metrics, cluster::SessionManager& sess
   });
 }
 
-Status serve_until_stopped(const ServeOptions& options, const StopSignals& signals) {
+// No new requests; running answers may end, within the timeout. What is still running then is ended with an
+// error.
+void stop_serving(const ServeOptions& options, gateway::HttpFront& front, net::HttpServer& server) {
+  obs::log_info("serve", "stopping: no new requests, running answers may end",
+                {{"active", front.active_requests()}, {"timeout_s", options.shutdown_timeout}});
+  front.start_draining();
+  server.stop_accepting();
+  if (server.wait_idle(std::chrono::seconds(options.shutdown_timeout))) return;
+  const std::vector<std::string> cut = front.cut_running();
+  std::string ids;
+  for (const std::string& id : cut) ids += (ids.empty() ? "" : ",") + id;
+  obs::log_warn("serve", "cut running answers", {{"count", static_cast<int>(cut.size())}, {"requests", ids}});
+  server.wait_idle(kLastBytesTime);
+}
+
+Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
   obs::Metrics metrics;
   obs::Health health;
   TESSERA_ASSIGN_OR_RETURN(auto local, LocalCluster::start(options, &metrics));
@@ -134,6 +172,7 @@ Status serve_until_stopped(const ServeOptions& options, const StopSignals& signa
   server_options.io_threads = options.io_threads;
   server_options.tls_certificate = options.tls_cert;
   server_options.tls_key = options.tls_key;
+  signals.arm();
   TESSERA_ASSIGN_OR_RETURN(auto server, net::HttpServer::start(server_options, front));
   const std::string url =
       (options.tls_cert.empty() ? "http://" : "https://") +
@@ -145,12 +184,7 @@ Status serve_until_stopped(const ServeOptions& options, const StopSignals& signa
                  {"blocks", static_cast<int>(local->workers().size())}});
 
   signals.wait();
-  obs::log_info("serve", "stopping: no new requests, running answers may end",
-                {{"active", front.active_requests()}, {"timeout_s", options.shutdown_timeout}});
-  front.start_draining();
-  server->stop_accepting();
-  const bool whole = server->wait_idle(std::chrono::seconds(options.shutdown_timeout));
-  if (!whole) obs::log_warn("serve", "cut running answers", {{"count", front.active_requests()}});
+  stop_serving(options, front, *server);
   server->stop();
   std::promise<void> drained;  // what the executor still runs belongs to `front`
   executor->post([&drained] { drained.set_value(); });
@@ -163,7 +197,7 @@ int serve(ServeOptions& options) {
   Status status = check_options(options);
   if (status.ok()) status = start_logging(options);
   if (!status.ok()) return report(status);
-  const StopSignals signals;
+  StopSignals signals;
   status = serve_until_stopped(options, signals);
   return status.ok() ? kDone : report(status);
 }

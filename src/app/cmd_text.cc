@@ -101,11 +101,10 @@ int render(const TemplateOptions& options) {
     OrderedJson variables = line;
     variables.erase("messages");
     const OrderedJson tools = variables.contains("tools") ? variables["tools"] : OrderedJson(nullptr);
-    bool generation_prompt = true;
-    if (auto found = variables.find("add_generation_prompt"); found != variables.end() && found->is_boolean())
-      generation_prompt = found->get<bool>();
-    TESSERA_ASSIGN_OR_RETURN(std::string rendered,
-                             text->render_chat(line["messages"], &tools, generation_prompt, &variables));
+    // An add_generation_prompt of the line overrides the ending's, like every variable.
+    TESSERA_ASSIGN_OR_RETURN(
+        std::string rendered,
+        text->render_chat(line["messages"], &tools, text::ChatEnding::kAnswerPrompt, &variables));
     return OrderedJson(rendered);
   });
 }

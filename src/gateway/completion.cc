@@ -44,7 +44,7 @@ Status Completion::check_length(std::vector<TokenId>& ids) {
   const int length = static_cast<int>(ids.size());
   const int wanted = request_.max_tokens.value_or(request_.chat ? context : 16);
   if (length > context || (length == context && wanted > 0)) {
-    fail(api::context_length_exceeded(length, context, request_.chat ? "messages" : "prompt"));
+    fail(api::context_length_exceeded(length, context, prompt_field()));
     return invalid_argument("too long");
   }
   max_tokens_.push_back(std::min(wanted, context - length));
@@ -55,9 +55,9 @@ Status Completion::check_length(std::vector<TokenId>& ids) {
 
 Status Completion::prepare_prompts() {
   if (request_.chat) {
-    TESSERA_ASSIGN_OR_RETURN(
-        std::string rendered,
-        model_->text.render_chat(*request_.messages, nullptr, true, request_.template_variables.get()));
+    TESSERA_ASSIGN_OR_RETURN(std::string rendered,
+                             model_->text.render_chat(*request_.messages, nullptr, request_.chat_ending,
+                                                      request_.template_variables.get()));
     TESSERA_ASSIGN_OR_RETURN(auto ids, model_->text.encode_chat(rendered));
     prompt_tail_ = rendered.size() > 64 ? rendered.substr(rendered.size() - 64) : rendered;
     return check_length(ids);
@@ -74,7 +74,9 @@ void Completion::prepare() {
   MutexLock lock(mutex_);
   if (over_) return;
   if (Status status = prepare_prompts(); !status.ok()) {
-    fail(status);
+    api::ApiError error = api::error_from_status(status);
+    if (status.code() == Code::kInvalidArgument) error.param = prompt_field();
+    fail(error);
     return;
   }
   api::CompletionSink::Start start;
@@ -217,6 +219,7 @@ api::Delta Completion::make_delta(Choice& state, int choice, const Token& token)
   const TokenId id = token.sampled.token;
   if (id >= 0) {
     ++usage_.completion_tokens;
+    ++state.tokens;
     delta.token_ids.push_back(id);
     if (token.sampled.has_logprobs && token.finish != FinishReason::kStop)
       delta.logprobs.push_back(score_of(id, token.sampled.logprobs));
@@ -227,7 +230,7 @@ api::Delta Completion::make_delta(Choice& state, int choice, const Token& token)
       text = state.detokenizer->push(id);  // a stop token is no text
     if (token.finish != FinishReason::kNone) text += state.detokenizer->finish();
   }
-  text::StopMatcher::Out matched = state.stops->push(text);
+  text::StopMatcher::Out matched = state.stops->push(text, state.tokens > request_.sampling.min_tokens);
   if (matched.stopped) {
     delta.finish = FinishReason::kStop;
   } else if (token.finish != FinishReason::kNone) {

@@ -29,6 +29,7 @@ class Completion final : public std::enable_shared_from_this<Completion> {
     SessionId session = 0;
     bool done = false;
     bool begun = false;  // its first token has come
+    int tokens = 0;      // generated so far
     std::unique_ptr<text::IncrementalDetokenizer> detokenizer;
     std::unique_ptr<text::StopMatcher> stops;
     std::unique_ptr<ReasoningSplitter> reasoning;
@@ -36,6 +37,8 @@ class Completion final : public std::enable_shared_from_this<Completion> {
   class Observer;
 
   Result<std::vector<TokenId>> prompt_ids(const api::Prompt& prompt) const;
+  // The request's field that a refused prompt came in.
+  const char* prompt_field() const { return request_.chat ? "messages" : "prompt"; }
   Status prepare_prompts() TESSERA_REQUIRES(mutex_);
   Status check_length(std::vector<TokenId>& ids) TESSERA_REQUIRES(mutex_);
   void start_choice(int choice) TESSERA_REQUIRES(mutex_);

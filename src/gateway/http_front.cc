@@ -137,6 +137,11 @@ void HttpFront::complete(api::Endpoint endpoint, const Call& call) const {
   completions_.handle(endpoint, *call.request, call.writer, call.record);
 }
 
+std::vector<std::string> HttpFront::cut_running() const {
+  return completions_.cut_running(
+      api::service_unavailable("The server is shutting down and could not wait for this answer to end."));
+}
+
 void HttpFront::work_on_text(const Call& call, TextRoute* run) {
   if (++text_pending_ > kMaxTextPending) {
     --text_pending_;

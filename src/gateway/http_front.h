@@ -37,6 +37,9 @@ class HttpFront final : public net::HttpHandler {
 
   // From now on work is refused with 503; running answers go on, /health and /metrics still answer.
   void start_draining() { draining_ = true; }
+  // Ends the answers that are still running with an error (in a stream its last event) and says whose they
+  // were: the requests' ids.
+  std::vector<std::string> cut_running() const;
   int active_requests() const { return metrics_.active(); }
 
  private:

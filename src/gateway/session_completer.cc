@@ -34,9 +34,9 @@ class SessionCompleter final : public api::Completer {
   }
 
   Result<std::vector<TokenId>> tokenize_chat(const OrderedJson& messages, const OrderedJson* variables,
-                                             bool add_generation_prompt) const override {
+                                             text::ChatEnding ending) const override {
     TESSERA_ASSIGN_OR_RETURN(std::string rendered,
-                             model_->text.render_chat(messages, nullptr, add_generation_prompt, variables));
+                             model_->text.render_chat(messages, nullptr, ending, variables));
     return model_->text.encode_chat(rendered);
   }
 

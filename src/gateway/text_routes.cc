@@ -35,11 +35,8 @@ ApiResult<TextRequest> read_request(const std::string& text, const api::ModelSet
 }
 
 ApiResult<std::vector<TokenId>> tokenize(const TextRequest& request, api::FieldReader& fields) {
-  const bool generation = fields.boolean("add_generation_prompt", true);
   const bool special = fields.boolean("add_special_tokens", true);
   const std::string prompt = fields.text("prompt");
-  if (fields.boolean("continue_final_message", false))
-    fields.fail("continue_final_message", "'continue_final_message' is not supported.");
   if (!fields.ok()) return *fields.error();
   const Json* messages_field = fields.find("messages");
   if (!messages_field && !fields.find("prompt"))
@@ -51,7 +48,10 @@ ApiResult<std::vector<TokenId>> tokenize(const TextRequest& request, api::FieldR
     if (auto* error = std::get_if<ApiError>(&messages)) return std::move(*error);
     auto variables = api::parse_template_variables(fields.find("chat_template_kwargs"));
     if (auto* error = std::get_if<ApiError>(&variables)) return std::move(*error);
-    ids = request.completer->tokenize_chat(*std::get<0>(messages), std::get<0>(variables).get(), generation);
+    auto ending = api::parse_chat_ending(request.body, *std::get<0>(messages));
+    if (auto* error = std::get_if<ApiError>(&ending)) return std::move(*error);
+    ids = request.completer->tokenize_chat(*std::get<0>(messages), std::get<0>(variables).get(),
+                                           std::get<text::ChatEnding>(ending));
   } else {
     ids = request.completer->tokenize(prompt, special);
   }

@@ -97,21 +97,51 @@ fs::path gguf_in(const fs::path& folder) {
   return {};
 }
 
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const size_t first = text.find_first_not_of(kSpace);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kSpace) + 1 - first);
+}
+
+// `rendered` up to the end of the last message's text. Templates may trim a message: its outer spaces are
+// kept where they were rendered.
+Result<std::string> left_open(std::string rendered, const OrderedJson& messages) {
+  const OrderedJson* content = nullptr;
+  if (messages.is_array() && !messages.empty() && messages.back().is_object()) {
+    auto found = messages.back().find("content");
+    if (found != messages.back().end() && found->is_string()) content = &*found;
+  }
+  const std::string_view text = content ? std::string_view(content->get_ref<const std::string&>()) : "";
+  const std::string_view core = trimmed(text);
+  if (core.empty()) return invalid_argument("the last message has no text to go on with");
+  const size_t at = rendered.rfind(core);
+  if (at == std::string::npos)
+    return invalid_argument("the chat template does not render the last message as it is");
+  const std::string_view with_tail = text.substr(static_cast<size_t>(core.data() - text.data()));
+  const bool keeps_tail = rendered.compare(at, with_tail.size(), with_tail) == 0;
+  rendered.resize(at + (keeps_tail ? with_tail.size() : core.size()));
+  return rendered;
+}
+
 }  // namespace
 
 Result<std::string> ModelText::render_chat(const OrderedJson& messages, const OrderedJson* tools,
-                                           bool add_generation_prompt, const OrderedJson* variables) const {
+                                           ChatEnding ending, const OrderedJson* variables) const {
   if (chat_template == nullptr)
     return unsupported("the model ships no chat template; use a text completion instead");
   OrderedJson all = OrderedJson::object();
-  all["add_generation_prompt"] = add_generation_prompt;
+  all["add_generation_prompt"] = ending == ChatEnding::kAnswerPrompt;
   if (!bos_token.empty()) all["bos_token"] = bos_token;
   if (!eos_token.empty()) all["eos_token"] = eos_token;
   all["tools"] = tools == nullptr ? OrderedJson(nullptr) : *tools;
   if (variables != nullptr && variables->is_object())
     for (const auto& [key, value] : variables->items()) all[key] = value;
   all["messages"] = messages;
-  return chat_template->render(all);
+  if (ending == ChatEnding::kOpen) all["add_generation_prompt"] = false;
+  TESSERA_ASSIGN_OR_RETURN(std::string rendered, chat_template->render(all));
+  return ending == ChatEnding::kOpen ? left_open(std::move(rendered), messages)
+                                     : Result<std::string>(std::move(rendered));
 }
 
 Result<std::vector<int32_t>> ModelText::encode_chat(const std::string& rendered) const {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "text/chat_ending.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -23,9 +24,10 @@ struct ModelText {
   std::string bos_token, eos_token;  // variables of the template; empty when the model names none
 
   // Renders a conversation; `variables` (object or null) adds to the template's names and may override all
-  // but messages.
-  Result<std::string> render_chat(const OrderedJson& messages, const OrderedJson* tools,
-                                  bool add_generation_prompt, const OrderedJson* variables) const;
+  // but messages. InvalidArgument when the template refuses the messages, or changes the last one's text so
+  // that kOpen does not find it.
+  Result<std::string> render_chat(const OrderedJson& messages, const OrderedJson* tools, ChatEnding ending,
+                                  const OrderedJson* variables) const;
   // Token ids of a rendered chat: the template writes its own special tokens, none are added.
   Result<std::vector<int32_t>> encode_chat(const std::string& rendered) const;
 };

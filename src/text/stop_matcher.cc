@@ -18,7 +18,7 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) {
   }
 }
 
-StopMatcher::Out StopMatcher::push(std::string_view delta) {
+StopMatcher::Out StopMatcher::push(std::string_view delta, bool armed) {
   if (stopped_) return {"", true};
   for (const char byte : delta) {
     held_.push_back(byte);
@@ -30,7 +30,7 @@ StopMatcher::Out StopMatcher::push(std::string_view delta) {
       longest = std::max(longest, stop.text.size());
       stop.matched = stop.links.back();
     }
-    if (longest > 0) {
+    if (longest > 0 && armed) {
       stopped_ = true;
       held_.resize(held_.size() - longest);
       return {std::exchange(held_, {}), true};

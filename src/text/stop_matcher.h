@@ -16,7 +16,8 @@ class StopMatcher {
     std::string text;  // certain to stay; never part of a stop string
     bool stopped;      // a stop string came: nothing follows
   };
-  Out push(std::string_view delta);
+  // Not `armed`: a stop string that ends within `delta` is text like any other (min_tokens is not reached).
+  Out push(std::string_view delta, bool armed = true);
   // What was held back because it might have become a stop string.
   std::string finish();
 

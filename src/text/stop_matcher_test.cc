@@ -83,5 +83,16 @@ TEST(StopMatcher, AnyChunkingGivesTheSame) {
   }
 }
 
+TEST(StopMatcher, UnarmedAStopIsText) {
+  StopMatcher matcher({"ab"});
+  StopMatcher::Out out = matcher.push("xab", /*armed=*/false);
+  EXPECT_FALSE(out.stopped);
+  EXPECT_EQ(out.text, "xab");
+  EXPECT_EQ(matcher.push("ya", false).text, "y");
+  out = matcher.push("bz");  // ends where it is armed: a stop
+  EXPECT_TRUE(out.stopped);
+  EXPECT_EQ(out.text, "");
+}
+
 }  // namespace
 }  // namespace tessera::text
