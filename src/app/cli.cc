@@ -1,7 +1,11 @@
 #include <toml++/toml.h>
+#include <unistd.h>
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <numeric>
 #include <set>
 
 #include "app/command.h"
@@ -101,6 +105,14 @@ Status apply_environment_fields(const Command& command) {
 }
 
 Status apply_flags(const Given& given) {
+  const auto is_given = [&](const std::string& name) {
+    for (size_t i = 0; i < given.command->fields.size(); ++i)
+      if (given.command->fields[i].name == name) return !given.values[i]->empty();
+    return false;
+  };
+  for (const auto& [one, other] : given.command->exclusive)
+    if (is_given(one) && is_given(other))
+      return invalid_argument("--" + one + " and --" + other + " do not go together");
   for (size_t i = 0; i < given.command->fields.size(); ++i) {
     const Field& field = given.command->fields[i];
     const std::vector<std::string>& values = *given.values[i];
@@ -133,6 +145,48 @@ void add_fields(Given& given) {
                         "TOML file with options (else ~/.config/tessera/config.toml)");
 }
 
+void end_interrupted(int) {
+  ::_exit(kInterrupted);
+}
+
+// Ctrl-C ends every verb at once, with the status that says so, unless the verb has its own use for it.
+void exit_on_interrupt() {
+  struct sigaction action {};
+  sigaction(SIGINT, nullptr, &action);
+  if (action.sa_handler == SIG_IGN) return;
+  action = {};
+  action.sa_handler = end_interrupted;
+  sigaction(SIGINT, &action, nullptr);
+}
+
+// Letters to change, add or take away until `a` is `b`.
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t change = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({change, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+Status unknown_verb(std::string_view given, const std::vector<Command>& commands) {
+  std::string message = "unknown verb \"" + std::string(given) + "\"";
+  const auto distance = [&](const Command& command) { return edit_distance(given, command.name); };
+  const auto nearest =
+      std::min_element(commands.begin(), commands.end(),
+                       [&](const Command& a, const Command& b) { return distance(a) < distance(b); });
+  if (distance(*nearest) <= 2 && distance(*nearest) < given.size())
+    message += "; did you mean \"" + nearest->name + "\"?";
+  else
+    message += "; `tessera --help` lists them";
+  return invalid_argument(message);
+}
+
 }  // namespace
 
 int report(const Status& status) {
@@ -141,7 +195,12 @@ int report(const Status& status) {
 }
 
 int run_program(int argc, char** argv) {
+  exit_on_interrupt();
   std::vector<Command> commands = all_commands();
+  if (argc > 1 && argv[1][0] != '-') {
+    const auto known = [&](const Command& command) { return command.name == argv[1]; };
+    if (std::none_of(commands.begin(), commands.end(), known)) return report(unknown_verb(argv[1], commands));
+  }
   CLI::App program{
       "Tessera: one endpoint of GPUs and CPUs that were never meant to work together.\n"
       "Start with:  tessera serve --model smollm2:135m"};

@@ -19,6 +19,7 @@ using Clock = std::chrono::steady_clock;
 struct BenchOptions : ModelOptions {
   int prompt = 512;
   int generate = 128;
+  int depth = 16;
   std::vector<std::string> sequences{"1", "16"};
   int repeat = 3;
   bool json = false;
@@ -27,7 +28,9 @@ struct BenchOptions : ModelOptions {
   void fields(V& v) {
     ModelOptions::fields(v);
     v("prompt", prompt, "tokens of the prompt whose prefill is timed");
-    v("generate", generate, "tokens that each sequence generates");
+    v("generate", generate,
+      "tokens that each sequence generates; more where that is over too soon to be timed");
+    v("depth", depth, "tokens that come before those that a sequence generates");
     v("sequences", sequences, "how many sequences decode at once: a list");
     v("repeat", repeat, "runs of each test; the median counts");
     v("json", json, "machine-readable output");
@@ -84,24 +87,83 @@ struct Row {
   double tokens_per_s = 0;
 };
 
+// What a test is measured over: small models are run again, and longer, until enough time has passed.
+constexpr double kMeasuredSeconds = 1.0;  // of all repeats together
+constexpr int kLongestGeneration = 4096;  // a generation is made no longer than this to fill the time
+constexpr std::chrono::seconds kPatience{20};
+
+// Tokens, and the time they took.
+struct Measured {
+  int64_t tokens = 0;
+  double seconds = 0;
+  double rate() const { return static_cast<double>(tokens) / seconds; }
+};
+
 class ModelBench {
  public:
   ModelBench(LocalCluster& local, const BenchOptions& options) : local_(local), options_(options) {}
 
-  // Prompt tokens a second, from submit to first token.
-  Result<double> prefill() {
-    const auto start = Clock::now();
-    TESSERA_ASSIGN_OR_RETURN(auto watch, submit(options_.prompt, 1));
-    TESSERA_ASSIGN_OR_RETURN(auto times, watch->wait());
-    return options_.prompt / seconds(times.front() - start);
+  Result<Row> prefill() {
+    TESSERA_RETURN_IF_ERROR(one_prefill().status());  // warm-up
+    TESSERA_ASSIGN_OR_RETURN(const double rate, median_of_repeats([&] { return one_prefill(); }));
+    return Row{"prefill", 1, options_.prompt, rate};
   }
 
-  // Tokens a second of all sequences together, between the moment the last has begun and the moment the first
-  // ends.
-  Result<double> decode(int count) {
+  Result<Row> decode(int count) {
+    TESSERA_ASSIGN_OR_RETURN(const int generate, long_enough(count));
+    TESSERA_ASSIGN_OR_RETURN(const double rate,
+                             median_of_repeats([&] { return one_decode(count, generate); }));
+    return Row{"decode", count, generate, rate};
+  }
+
+ private:
+  // The median rate of the repeats, each measured until its share of the time has passed.
+  template <typename F>
+  Result<double> median_of_repeats(F&& once) {
+    std::vector<double> rates;
+    for (int i = 0; i < options_.repeat; ++i) {
+      Measured sum;
+      const auto give_up = Clock::now() + kPatience;
+      while (sum.seconds < kMeasuredSeconds / options_.repeat) {
+        TESSERA_ASSIGN_OR_RETURN(const Measured more, once());
+        sum.tokens += more.tokens;
+        sum.seconds += more.seconds;
+        if (Clock::now() < give_up) continue;
+        if (sum.seconds > 0) break;
+        return internal_error(
+            "the sequences did not run together: generate more tokens or raise --kv-memory");
+      }
+      rates.push_back(sum.rate());
+    }
+    return median(std::move(rates));
+  }
+
+  // How many tokens a sequence must generate for a run to fill a good part of the time, as far as the context
+  // allows: of a short run little is left between the beginning of the last sequence and the end of the
+  // first. Finding it out is the warm-up, too.
+  Result<int> long_enough(int count) {
+    const int longest = std::max(
+        options_.generate, std::min(kLongestGeneration, local_.model().context_length - options_.depth - 1));
+    for (int generate = options_.generate;; generate = std::min(2 * generate, longest)) {
+      TESSERA_ASSIGN_OR_RETURN(const Measured run, one_decode(count, generate));
+      if (generate >= longest || run.seconds * 4 * options_.repeat >= kMeasuredSeconds) return generate;
+    }
+  }
+
+  // From submit to first token.
+  Result<Measured> one_prefill() {
+    const auto start = Clock::now();
+    TESSERA_ASSIGN_OR_RETURN(auto watch, submit(next_prompt_++, options_.prompt, 1));
+    TESSERA_ASSIGN_OR_RETURN(auto times, watch->wait());
+    return Measured{options_.prompt, seconds(times.front() - start)};
+  }
+
+  // All sequences together, between the moment the last has begun and the moment the first ends; nothing when
+  // they did not run together.
+  Result<Measured> one_decode(int count, int generate) {
     std::vector<std::shared_ptr<Stopwatch>> watches;
     for (int i = 0; i < count; ++i) {
-      TESSERA_ASSIGN_OR_RETURN(auto watch, submit(16, options_.generate + 1));
+      TESSERA_ASSIGN_OR_RETURN(auto watch, submit(i, options_.depth, generate + 1));
       watches.push_back(std::move(watch));
     }
     std::vector<std::vector<Clock::time_point>> all;
@@ -114,20 +176,21 @@ class ModelBench {
       begin = std::max(begin, times.front());
       end = std::min(end, times.back());
     }
-    if (end <= begin)
-      return internal_error("the sequences did not run together: generate more tokens or raise --kv-memory");
-    int64_t tokens = 0;
+    if (end <= begin) return Measured{};
+    Measured run{0, seconds(end - begin)};
     for (const auto& times : all)
-      tokens += std::count_if(times.begin(), times.end(), [&](auto t) { return t > begin && t <= end; });
-    return static_cast<double>(tokens) / seconds(end - begin);
+      run.tokens += std::count_if(times.begin(), times.end(), [&](auto t) { return t > begin && t <= end; });
+    return run;
   }
 
- private:
-  Result<std::shared_ptr<Stopwatch>> submit(int prompt, int generate) {
+  // Prompts of different numbers share nothing; one that comes again is found in the prefix cache, so that
+  // only the first run of a test waits for it.
+  Result<std::shared_ptr<Stopwatch>> submit(int number, int prompt, int generate) {
     cluster::SessionRequest request;
     const int vocab = local_.model().spec.vocab;
-    for (int i = 0; i < prompt; ++i)  // never the same twice: no prefix hits
-      request.prompt.push_back(static_cast<TokenId>(uniform_at(42, 0, ++counter_) * vocab));
+    for (int i = 0; i < prompt; ++i)
+      request.prompt.push_back(static_cast<TokenId>(
+          uniform_at(42, static_cast<uint32_t>(number), static_cast<uint64_t>(i)) * vocab));
     request.params.temperature = 0;
     request.params.ignore_eos = true;
     request.params.max_tokens = generate;
@@ -139,28 +202,22 @@ class ModelBench {
 
   LocalCluster& local_;
   const BenchOptions& options_;
-  uint64_t counter_ = 0;
+  int next_prompt_ = 1 << 20;  // of prefill, which must find none
 };
-
-template <typename F>
-Result<double> median_of(int repeat, F&& once) {
-  std::vector<double> values;
-  for (int i = 0; i <= repeat; ++i) {
-    TESSERA_ASSIGN_OR_RETURN(double value, once());
-    if (i > 0) values.push_back(value);  // the first is warm-up
-  }
-  return median(std::move(values));
-}
 
 Result<std::vector<Row>> measure(LocalCluster& local, const BenchOptions& options,
                                  const std::vector<int>& sequences) {
+  const int context = local.model().context_length;
+  if (options.prompt >= context || options.generate + options.depth >= context)
+    return invalid_argument("--prompt, and --generate with a prompt of " + std::to_string(options.depth) +
+                            " tokens, must be below the context of " + std::to_string(context));
   ModelBench bench(local, options);
   std::vector<Row> rows;
-  TESSERA_ASSIGN_OR_RETURN(double prefill, median_of(options.repeat, [&] { return bench.prefill(); }));
-  rows.push_back({"prefill", 1, options.prompt, prefill});
+  TESSERA_ASSIGN_OR_RETURN(Row prefill, bench.prefill());
+  rows.push_back(std::move(prefill));
   for (int count : sequences) {
-    TESSERA_ASSIGN_OR_RETURN(double rate, median_of(options.repeat, [&] { return bench.decode(count); }));
-    rows.push_back({"decode", count, options.generate, rate});
+    TESSERA_ASSIGN_OR_RETURN(Row decode, bench.decode(count));
+    rows.push_back(std::move(decode));
   }
   return rows;
 }
@@ -211,8 +268,10 @@ int bench(BenchOptions& options) {
   if (!options.load.url.empty()) return run_load(options.load, options.json);
   auto sequences = parse_sequences(options.sequences);
   if (!sequences.ok()) return report(sequences.status());
-  if (options.prompt < 1 || options.generate < 2 || options.repeat < 1)
-    return report(invalid_argument("--prompt and --repeat are at least 1, --generate at least 2"));
+  if (std::any_of(sequences->begin(), sequences->end(), [&](int n) { return n > options.max_sequences; }))
+    return report(invalid_argument("--sequences must not be above --max-sequences"));
+  if (options.prompt < 1 || options.generate < 2 || options.depth < 1 || options.repeat < 1)
+    return report(invalid_argument("--prompt, --depth and --repeat are at least 1, --generate at least 2"));
   auto local = LocalCluster::start(options, nullptr);
   if (!local.ok()) return report(local.status());
   auto rows = measure(**local, options, *sequences);
@@ -226,10 +285,13 @@ int bench(BenchOptions& options) {
 
 Command bench_command() {
   auto options = std::make_shared<BenchOptions>();
-  return {"bench", "throughput of a model here (--model), or of any OpenAI-compatible server (--url)",
+  return {"bench",
+          "throughput of a model here (--model), or of any OpenAI-compatible server (--url)",
           "  tessera bench --model smollm2:135m --prompt 512 --generate 128 --sequences 1,16\n"
           "  tessera bench --url http://127.0.0.1:8080 --clients 16",
-          fields_of(*options), [options] { return bench(*options); }};
+          fields_of(*options),
+          [options] { return bench(*options); },
+          {{"model", "url"}, {"rate", "clients"}, {"trace", "rate"}, {"trace", "clients"}}};
 }
 
 }  // namespace tessera::app

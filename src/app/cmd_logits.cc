@@ -27,13 +27,12 @@ Result<std::vector<std::vector<TokenId>>> read_prompts(int vocab) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const std::string where = "line " + std::to_string(number) + " of stdin";
     auto json = parse_json(line);
-    if (!json.ok() || !json->is_array() || json->empty())
-      return invalid_argument(where + " is no list of token ids");
+    if (!json.ok() || !json->is_array() || json->empty()) return corrupt(where + " is no list of token ids");
     std::vector<TokenId>& ids = prompts.emplace_back();
     for (const Json& id : *json) {
       if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= vocab)
-        return invalid_argument(where + ": " + dump_json(id) + " is no token id of this model (0 to " +
-                                std::to_string(vocab - 1) + ")");
+        return corrupt(where + ": " + dump_json(id) + " is no token id of this model (0 to " +
+                       std::to_string(vocab - 1) + ")");
       ids.push_back(id.get<TokenId>());
     }
   }

@@ -41,6 +41,8 @@ int run(RunOptions& options) {
     options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
     while (!options.prompt.empty() && !options.raw && options.prompt.back() == '\n')
       options.prompt.pop_back();
+    if (options.prompt.empty())
+      return report(invalid_argument("the prompt is empty: give one as argument or on stdin"));
   }
   if (options.temperature < 0 || options.temperature > 2)
     return report(invalid_argument("--temperature is between 0 and 2"));
@@ -49,9 +51,19 @@ int run(RunOptions& options) {
   auto local = LocalCluster::start(options, nullptr);
   if (!local.ok()) return report(local.status());
   LocalCompleter completer(**local);
+  const api::ModelInfo info = completer.get()->info();
+  if (!info.has_tokenizer)
+    return report(
+        unsupported(options.model +
+                    " ships no tokenizer, so `run` has no words for it: `tessera serve` takes token ids, "
+                    "and so does `tessera logits`"));
 
   api::CompletionRequest request;
-  request.chat = !options.raw && completer.get()->info().has_chat_template;
+  request.chat = !options.raw && info.has_chat_template;
+  if (!request.chat && !options.system.empty())
+    return report(
+        unsupported("--system needs a chat template, which " +
+                    std::string(options.raw ? "--raw leaves out" : options.model + " does not ship")));
   request.sampling.temperature = static_cast<float>(options.temperature);
   request.sampling.top_p = static_cast<float>(options.top_p.value_or(1.0));
   request.max_tokens =
@@ -67,7 +79,7 @@ int run(RunOptions& options) {
   }
   InterruptGuard interrupts;
   const Answer answer = stream_answer(*completer.get(), std::move(request), interrupts);
-  std::fputc('\n', stdout);
+  if (answer.status.ok() || !answer.text.empty()) std::fputc('\n', stdout);
   if (!answer.status.ok()) return report(answer.status);
   return answer.interrupted ? kInterrupted : kDone;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/config.h"
@@ -37,6 +38,7 @@ struct Command {
   std::string details;  // examples and advice for `tessera NAME --help`
   std::vector<Field> fields;
   std::function<int()> run;  // exit status; called after all fields are set
+  std::vector<std::pair<std::string, std::string>> exclusive = {};  // flags that do not go together
 };
 
 inline std::string field_default(bool) {

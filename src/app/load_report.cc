@@ -38,14 +38,15 @@ Percentiles percentiles(std::vector<double> values) {
   return {rank(0.5), rank(0.9), rank(0.99), values.back(), mean_of(values)};
 }
 
-LoadReport::LoadReport(std::vector<LoadResult> results, double wall_s, LoadLimits limits)
-    : requests_(results.size()), wall_s_(wall_s) {
+LoadReport::LoadReport(std::vector<LoadResult> results, double wall_s, LoadLimits limits) : wall_s_(wall_s) {
   std::vector<double> ttft, gaps, totals;
   for (const LoadResult& result : results) {
     if (!result.error.empty()) {
       ++errors_[result.error];
+      ++failed_;
       continue;
     }
+    ++answered_;
     prompt_tokens_ += result.prompt_tokens;
     cached_tokens_ += result.cached_tokens;
     completion_tokens_ += result.completion_tokens;
@@ -64,10 +65,10 @@ LoadReport::LoadReport(std::vector<LoadResult> results, double wall_s, LoadLimit
 std::string LoadReport::to_text() const {
   char head[400];
   std::snprintf(head, sizeof head,
-                "%zu requests in %.1f s: %.2f requests/s, %.2f good/s, %.1f output tokens/s, %.1f tokens/s "
-                "with prompts\n"
+                "%zu requests answered, %zu failed in %.1f s; of the answered: %.2f requests/s, %.2f good/s, "
+                "%.1f output tokens/s, %.1f tokens/s with prompts\n"
                 "prompt tokens %lld (%lld cached), output tokens %lld\n%-24s %10s %10s %10s %10s\n",
-                requests_, wall_s_, static_cast<double>(requests_) / wall_s_,
+                answered_, failed_, wall_s_, static_cast<double>(answered_) / wall_s_,
                 static_cast<double>(good_) / wall_s_, static_cast<double>(completion_tokens_) / wall_s_,
                 static_cast<double>(completion_tokens_ + prompt_tokens_) / wall_s_,
                 static_cast<long long>(prompt_tokens_), static_cast<long long>(cached_tokens_),
@@ -82,9 +83,10 @@ std::string LoadReport::to_text() const {
 OrderedJson LoadReport::to_json() const {
   OrderedJson errors = OrderedJson::object();
   for (const auto& [message, count] : errors_) errors[message] = count;
-  return {{"requests", requests_},
+  return {{"requests", answered_ + failed_},
+          {"failed", failed_},
           {"wall_s", wall_s_},
-          {"requests_per_s", static_cast<double>(requests_) / wall_s_},
+          {"requests_per_s", static_cast<double>(answered_) / wall_s_},
           {"goodput_per_s", static_cast<double>(good_) / wall_s_},
           {"output_tokens_per_s", static_cast<double>(completion_tokens_) / wall_s_},
           {"prompt_tokens", prompt_tokens_},

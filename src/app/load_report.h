@@ -24,12 +24,12 @@ Percentiles percentiles(std::vector<double> values);
 class LoadReport {
  public:
   LoadReport(std::vector<LoadResult> results, double wall_s, LoadLimits limits);
-  bool any_failed() const { return !errors_.empty(); }
+  bool any_failed() const { return failed_ > 0; }
   std::string to_text() const;
   OrderedJson to_json() const;
 
  private:
-  size_t requests_ = 0, good_ = 0;
+  size_t answered_ = 0, failed_ = 0, good_ = 0;  // rates and tokens are of the answered alone
   int64_t prompt_tokens_ = 0, cached_tokens_ = 0, completion_tokens_ = 0;
   double wall_s_ = 0;
   Percentiles ttft_ms_, gap_ms_, total_ms_;

@@ -50,13 +50,14 @@ Result<std::map<int, std::vector<Turn>>> read_trace(const std::string& path) {
                               ": expected {\"client\",\"shared\",\"new\",\"out\"}");
     clients[field("client")].push_back({field("shared"), field("new"), field("out")});
   }
+  if (clients.empty()) return invalid_argument(path + " holds no turn");
   return clients;
 }
 
 // The server's first model, for servers that insist on a name.
-std::string first_model(const LoadOptions& options) {
+std::string first_model(const LoadOptions& options, const std::string& base) {
   net::HttpClientRequest request;
-  request.url = options.url + "/v1/models";
+  request.url = base + "/v1/models";
   if (!options.api_key.empty()) request.headers = {{"Authorization", "Bearer " + options.api_key}};
   auto reply = net::http_request(request);
   if (!reply.ok() || reply->status != 200) return "";
@@ -69,8 +70,8 @@ std::string first_model(const LoadOptions& options) {
 // Runs `work(client)` on as many threads; collects what they report.
 class Load {
  public:
-  explicit Load(const LoadOptions& options) : options_(options) {
-    model_ = options.served_model.empty() ? first_model(options) : options.served_model;
+  Load(const LoadOptions& options, std::string base) : options_(options), base_(std::move(base)) {
+    model_ = options.served_model.empty() ? first_model(options, base_) : options.served_model;
   }
 
   std::vector<LoadResult> closed_loop() {
@@ -88,7 +89,7 @@ class Load {
     for (int index = 0; index < options_.requests; ++index) {
       std::this_thread::sleep_until(due);
       threads.emplace_back([this, index] {
-        auto client = LoadClient::open(options_.url, options_.api_key);
+        auto client = LoadClient::open(base_, options_.api_key);
         add(client.ok() ? (*client)->complete(random_call(index)) : failed(client.status()));
       });
       const double wait_s = -std::log(1.0 - uniform_at(11, 0, static_cast<uint64_t>(index))) / rate;
@@ -142,7 +143,7 @@ class Load {
     std::vector<std::thread> threads;
     for (int i = 0; i < count; ++i) {
       threads.emplace_back([this, i, &work] {
-        auto client = LoadClient::open(options_.url, options_.api_key);
+        auto client = LoadClient::open(base_, options_.api_key);
         if (client.ok()) {
           work(**client, i);
         } else {
@@ -159,6 +160,7 @@ class Load {
   }
 
   const LoadOptions& options_;
+  const std::string base_;
   std::string model_;
   Mutex mutex_;
   std::vector<LoadResult> results_ TESSERA_GUARDED_BY(mutex_);
@@ -177,13 +179,15 @@ Status check(const LoadOptions& options) {
 
 int run_load(const LoadOptions& options, bool json) {
   if (Status status = check(options); !status.ok()) return report(status);
+  auto base = server_base(options.url);
+  if (!base.ok()) return report(base.status().with_context("--url"));
   std::map<int, std::vector<Turn>> trace;
   if (!options.trace.empty()) {
     auto read = read_trace(options.trace);
     if (!read.ok()) return report(read.status());
     trace = std::move(read).value();
   }
-  Load load(options);
+  Load load(options, std::move(base).value());
   const auto start = Clock::now();
   std::vector<LoadResult> results = !trace.empty() ? load.conversations(trace)
                                     : options.rate ? load.open_loop(*options.rate)

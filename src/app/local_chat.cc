@@ -9,6 +9,7 @@ namespace tessera::app {
 namespace {
 
 volatile std::sig_atomic_t g_interrupted = 0;  // a signal handler can reach nothing else
+struct sigaction g_outside {};                 // what SIGINT does without a guard
 void on_interrupt(int) {
   g_interrupted = 1;
 }
@@ -67,10 +68,10 @@ InterruptGuard::InterruptGuard() {
   g_interrupted = 0;
   struct sigaction action {};
   action.sa_handler = on_interrupt;  // no SA_RESTART: a read at the prompt ends, too
-  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGINT, &action, &g_outside);
 }
 InterruptGuard::~InterruptGuard() {
-  std::signal(SIGINT, SIG_DFL);
+  sigaction(SIGINT, &g_outside, nullptr);
 }
 bool InterruptGuard::interrupted() const {
   return g_interrupted != 0;

@@ -7,7 +7,7 @@
 
 namespace tessera::app {
 
-// While alive, SIGINT sets a flag instead of ending the program.
+// While alive, SIGINT sets a flag instead of ending the program. One at a time.
 class InterruptGuard {
  public:
   InterruptGuard();

@@ -5,10 +5,12 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "app/memory.h"
 #include "app/model_names.h"
 #include "base/sha256.h"
+#include "obs/log.h"
 
 namespace tessera::app {
 namespace {
@@ -45,10 +47,47 @@ Result<DType> chosen_kv_dtype(const ModelOptions& options) {
 std::string served_name(const std::string& given) {
   std::error_code error;
   if (!fs::exists(given, error)) return given;
-  std::string name = fs::path(given).lexically_normal().filename().string();
-  if (name.empty()) name = fs::path(given).lexically_normal().parent_path().filename().string();
+  const fs::path whole = fs::absolute(given, error).lexically_normal();  // "." is a folder with a name, too
+  std::string name = whole.filename().string();
+  if (name.empty()) name = whole.parent_path().filename().string();
+  if (name.empty()) return given;
   if (name.ends_with(".gguf")) name.resize(name.size() - 5);
   return name;
+}
+
+Status check_numbers(const ModelOptions& options) {
+  constexpr int kMaxThreads = 1024;
+  if (options.threads < 0 || options.threads > kMaxThreads)
+    return invalid_argument("--threads is between 0 and " + std::to_string(kMaxThreads) +
+                            ", 0 = one per core");
+  if (options.max_batch_tokens < 1) return invalid_argument("--max-batch-tokens is at least 1");
+  if (options.max_sequences < 1) return invalid_argument("--max-sequences is at least 1");
+  if (options.context < 0)
+    return invalid_argument("--context is at least 0, 0 = what the model was made for");
+  return {};
+}
+
+// --quantize is for float weights; says what becomes of those that are stored quantised already.
+void warn_of_quantised_weights(const ModelOptions& options, const checkpoint::Source& source) {
+  if (options.quantize.empty()) return;
+  int matrices = 0, quantised = 0;
+  std::set<std::string_view> kinds;
+  for (const checkpoint::TensorInfo& tensor : source.tensors()) {
+    if (tensor.shape.size() < 2) continue;
+    ++matrices;
+    if (!is_quantised(tensor.dtype)) continue;
+    ++quantised;
+    kinds.insert(dtype_info(tensor.dtype).name);
+  }
+  if (quantised == 0) return;
+  std::string stored;
+  for (const std::string_view kind : kinds) stored += (stored.empty() ? "" : ",") + std::string(kind);
+  obs::log_warn(
+      "load",
+      options.quantize == "int8"
+          ? "--quantize int8 leaves weights as they are that are stored quantised already"
+          : "--quantize int4 quantises a second time what is stored quantised with more than 4 bits",
+      {{"stored", stored}, {"quantised", quantised}, {"matrices", matrices}});
 }
 
 // Config and tensor table, not the weights' bytes: enough to tell models apart within one gateway.
@@ -92,6 +131,7 @@ Result<tensor::Isa> chosen_isa(const ModelOptions& options) {
 }
 
 Result<OpenedModel> open_model(const ModelOptions& options) {
+  TESSERA_RETURN_IF_ERROR(check_numbers(options));
   OpenedModel opened;
   TESSERA_ASSIGN_OR_RETURN(opened.path, find_model(options.model));
   opened.served_name = options.served_name.empty() ? served_name(options.model) : options.served_name;
@@ -108,9 +148,12 @@ Result<OpenedModel> open_model(const ModelOptions& options) {
   const std::string whole = "0:" + std::to_string(opened.spec.num_blocks);
   TESSERA_ASSIGN_OR_RETURN(opened.ranges, parse_block_ranges(options.blocks.empty() ? whole : options.blocks,
                                                              opened.spec.num_blocks));
-  opened.context_length = opened.spec.context_length;
-  if (options.context < 0) return invalid_argument("--context must not be negative");
-  if (options.context > 0) opened.context_length = std::min(options.context, opened.spec.context_length);
+  if (options.context > opened.spec.context_length)
+    return invalid_argument("--context " + std::to_string(options.context) + " is more than the " +
+                            std::to_string(opened.spec.context_length) + " tokens that " + options.model +
+                            " was made for");
+  opened.context_length = options.context > 0 ? options.context : opened.spec.context_length;
+  warn_of_quantised_weights(options, *opened.source);
   opened.identity = identity_of(*opened.source);
   return opened;
 }

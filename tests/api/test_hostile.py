@@ -122,6 +122,19 @@ def test_many_keys_are_parsed_in_time(server):
     assert time.monotonic() - begin < 20
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/tokenize"])
+def test_a_body_full_of_keys_costs_no_seconds(server, path):
+    body = b'{"prompt":"x",' + b",".join(b'"a%d":0' % i for i in range(1_300_000)) + b"}"
+    body = body[: (16 << 20) - 1] if len(body) >= 16 << 20 else body
+    begin = time.monotonic()
+    assert server.post(path, body).status_code == 400
+    assert time.monotonic() - begin < 5
+    values = b'{"prompt":[' + b"[]," * ((16 << 20) // 3 - 10) + b"[]]}"
+    begin = time.monotonic()
+    assert server.post(path, values).status_code == 400
+    assert time.monotonic() - begin < 5
+
+
 def test_template_arguments_are_data(server):
     """What looks like a template in a message is text."""
     attack = "{{ 7*7 }}{% for x in range(10**9) %}{% endfor %}"

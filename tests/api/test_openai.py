@@ -167,6 +167,25 @@ def test_min_tokens_holds_the_end_back(client):
     assert answer.usage.completion_tokens == 6
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_min_tokens_holds_stop_strings_back(client, stream):
+    text = complete(client, max_tokens=16, extra_body={"ignore_eos": True}).choices[0].text
+    stop = text[2:5]  # within the first tokens
+    extra = {"ignore_eos": True, "min_tokens": 10}
+    answer = complete(client, max_tokens=16, stop=[stop], stream=stream, extra_body=extra)
+    got = "".join(c.choices[0].text for c in answer) if stream else answer.choices[0].text
+    assert len(got) > text.index(stop) + len(stop) and text.startswith(got)
+    if not stream:
+        assert answer.usage.completion_tokens >= 10
+
+
+def test_stop_token_ids_wait_for_min_tokens(client):
+    extra = {"return_token_ids": True, "ignore_eos": True}
+    ids = complete(client, extra_body=extra).choices[0].model_extra["token_ids"]
+    held = complete(client, max_tokens=12, extra_body={**extra, "min_tokens": 8, "stop_token_ids": [ids[1]]}).choices[0]
+    assert ids[1] not in held.model_extra["token_ids"][:8] and len(held.model_extra["token_ids"]) >= 8
+
+
 # --- prompts, ids, scores
 
 
@@ -244,6 +263,18 @@ def test_max_tokens_zero_is_an_empty_answer(client):
     assert answer.choices[0].text == "" and answer.choices[0].finish_reason == "length"
 
 
+def test_final_message_is_continued(client, server):
+    begun = [*QUESTION, {"role": "assistant", "content": "Three colours are red, "}]
+    open_end = server.post("/tokenize", {"messages": begun, "continue_final_message": True}).json()["tokens"]
+    closed = server.post("/tokenize", {"messages": begun, "add_generation_prompt": False}).json()["tokens"]
+    text = server.post("/detokenize", {"tokens": open_end}).json()["prompt"]
+    assert text.endswith("Three colours are red, ") and len(closed) > len(open_end)
+    extra = {"continue_final_message": True, "add_generation_prompt": False}
+    continued = chat(client, messages=begun, extra_body=extra)
+    assert continued.usage.prompt_tokens == len(open_end)
+    assert continued.choices[0].message.content == complete(client, prompt=open_end).choices[0].text
+
+
 # --- models, tokenize, health
 
 
@@ -317,6 +348,10 @@ def body_of(error):
             "messages[0].content[0]",
         ),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"extra_body": {"n_predict": 4}}, "n_predict"),
+        ({"extra_body": {"thinking": {"type": "enabled"}}}, "thinking"),
+        ({"extra_body": {"lora": [{"id": 0, "scale": 1}]}}, "lora"),
+        ({"extra_body": {"continue_final_message": True}}, "continue_final_message"),
     ],
 )
 def test_wrong_chat_fields(client, fields, param):
@@ -328,7 +363,7 @@ def test_wrong_chat_fields(client, fields, param):
 
 @pytest.mark.parametrize(
     "fields, param",
-    [({"prompt": []}, "prompt"), ({"prompt": [10**8]}, "prompt"), ({"logprobs": 21}, "logprobs"), ({"best_of": 5}, "best_of")],
+    [({"prompt": []}, "prompt"), ({"prompt": [10**8]}, "prompt"), ({"logprobs": 21}, "logprobs"), ({"best_of": 5}, "best_of"), ({"prompt": ""}, "prompt"), ({"suffix": "x"}, "suffix")],
 )
 def test_wrong_text_fields(client, fields, param):
     with pytest.raises(openai.BadRequestError) as error:
@@ -400,6 +435,23 @@ def test_sigterm_lets_a_stream_end(start):
         finish = chunk.choices[0].finish_reason or finish
     assert len(ids) == 150 and finish == "length"
     assert running.process.wait(60) == 0, running.log
+
+
+def test_stream_past_the_shutdown_timeout_ends_with_an_error(start):
+    running = start("--shutdown-timeout", "1")
+    body = {"prompt": "x", "max_tokens": 1000, "stream": True, "ignore_eos": True}
+    headers = {"X-Request-Id": "cut-me"}
+    lines = []
+    with running.http.stream("POST", running.url + "/v1/completions", json=body, headers=headers) as answer:
+        for line in answer.iter_lines():
+            if not lines:
+                running.process.terminate()
+            lines += [line] if line else []
+    last = events(lines[-1])[0]
+    assert last["error"]["message"] and last["error"]["code"] == "service_unavailable"
+    assert "data: [DONE]" not in lines
+    assert running.process.wait(60) == 0, running.log
+    wait_until(lambda: re.search(r"cut running answers.*count=1.*cut-me", running.log))
 
 
 def test_queue_is_bounded_or_serves_all(client, server):

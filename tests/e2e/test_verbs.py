@@ -1,8 +1,13 @@
 import json
-import pathlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
 
 import pytest
-from conftest import GOLDEN
+from conftest import BINARY, GOLDEN
 from safetensors_reader import read_safetensors
 
 FAMILIES = sorted(p.name for p in GOLDEN.iterdir() if (p / "golden.safetensors").exists())
@@ -27,12 +32,122 @@ def test_help_teaches(tessera):
         ("logits", "--model", GOLDEN / "llama"),
         ("logits", "--model", GOLDEN / "llama", "--out", "/tmp/x", "--blocks", "0:2,3:4"),
         ("logits", "--model", GOLDEN / "llama", "--out", "/tmp/x", "--blocks", "0:2"),
+        ("run", "--model", GOLDEN / "llama", "--threads", "-1", "hi"),
+        ("run", "--model", GOLDEN / "llama", "--context", "1000000", "hi"),
+        ("bench", "--url", "notaurl"),
+        ("bench", "--url", "http://127.0.0.1:1", "--rate", "1", "--clients", "2"),
+        ("bench", "--url", "http://127.0.0.1:1", "--model", GOLDEN / "llama"),
+        ("bench", "--model", GOLDEN / "llama", "--sequences", "1,1000"),
     ],
 )
 def test_wrong_usage_is_status_2_and_one_sentence(tessera, arguments):
     done = tessera(*arguments, expect=2, stdin="[1]\n")
     assert done.stdout == ""
     assert done.stderr.strip()
+
+
+def test_unknown_verb_is_named(tessera):
+    assert tessera("foo", expect=2).stderr.startswith('tessera: unknown verb "foo"')
+    assert 'did you mean "serve"?' in tessera("serv", expect=2).stderr
+
+
+@pytest.mark.parametrize("stdin", ["", "\n"])
+def test_no_prompt_is_wrong_usage(tessera, stdin):
+    done = tessera("run", "--model", GOLDEN / "llama", stdin=stdin, expect=2)
+    assert done.stdout == "" and "prompt" in done.stderr
+
+
+def test_context_above_the_models_names_the_maximum(tessera):
+    maximum = json.load(open(GOLDEN / "llama/config.json"))["max_position_embeddings"]
+    done = tessera("run", "--model", GOLDEN / "llama", "--context", maximum + 1, "hi", expect=2)
+    assert str(maximum) in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_too_little_kv_memory_says_how_much(tessera):
+    done = tessera("run", "--model", GOLDEN / "llama", "--kv-memory", "1KiB", "hi", expect=1)
+    assert "does not fit in 1KiB:" in done.stderr
+    advice = done.stderr.split("use --kv-memory ")[1].split()[0]
+    tessera("run", "--model", GOLDEN / "llama", "--kv-memory", advice, "--max-tokens", 1, "hi")
+
+
+def test_run_without_tokenizer_says_so(tessera, tmp_path):
+    for file in (GOLDEN / "llama").iterdir():
+        if file.name in ("config.json", "model.safetensors"):
+            shutil.copy(file, tmp_path)
+    done = tessera("run", "--model", tmp_path, "hi", expect=1)
+    assert done.stdout == "" and "tokenizer" in done.stderr
+
+
+def test_quantising_what_is_quantised_is_said(tessera):
+    file = next(iter(sorted((GOLDEN / "gguf").glob("*q8_0*.gguf"))))
+    for bits in ("int8", "int4"):
+        done = tessera("logits", "--model", file, "--quantize", bits, "--out", "/dev/null", stdin="[1,2]\n")
+        assert "quantised" in done.stderr and "Q8_0" in done.stderr
+
+
+def test_bad_lines_of_stdin(tessera, tmp_path, default_model):
+    for line in ("not json", '{"a":1}', "[1,99999999]", "[]"):
+        done = tessera("logits", "--model", GOLDEN / "llama", "--out", tmp_path / "x", stdin=f"[1]\n{line}\n", expect=1)
+        assert "line 2" in done.stderr and not (tmp_path / "x").exists()
+    for verb in ("tokenize", "detokenize"):
+        done = tessera(verb, "--model", default_model, stdin="not json\n", expect=1)
+        assert "error" in json.loads(done.stdout)
+    done = tessera("template", "--model", default_model, stdin='{"messages":5}\nnot json\n', expect=1)
+    assert "error" in json.loads(done.stdout) and "line 2" in done.stderr
+
+
+def wait_for_log(process, text):
+    log = ""
+    for line in process.stderr:
+        log += line
+        if text in line:
+            return log
+    raise AssertionError(log)
+
+
+def start_program(*arguments, **options):
+    return subprocess.Popen([BINARY, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+@pytest.fixture
+def slow_model(tmp_path):
+    """A model whose loading waits: its weights come out of a pipe that nobody fills."""
+    os.mkfifo(tmp_path / "slow.gguf")
+    return tmp_path / "slow.gguf"
+
+
+@pytest.mark.parametrize("verb", ["serve", "run"])
+def test_interrupt_while_a_model_loads(slow_model, verb):
+    arguments = ["--port", "0"] if verb == "serve" else ["hi"]
+    process = start_program(verb, "--model", slow_model, *arguments)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 130
+
+
+def test_served_name_of_the_current_folder():
+    process = start_program("serve", "--model", ".", "--port", "0", cwd=GOLDEN / "llama")
+    try:
+        assert "model=llama " in wait_for_log(process, "listening on")
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def test_a_port_in_use_is_one_sentence(tessera):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = tessera("serve", "--model", GOLDEN / "llama", "--port", port, expect=1)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("tessera: ")]
+    assert len(lines) == 1 and str(port) in lines[0]
+
+
+def test_failed_requests_are_no_throughput(tessera):
+    done = tessera("bench", "--url", "http://127.0.0.1:1", "--requests", 3, "--json", expect=1)
+    report = json.loads(done.stdout)
+    assert report["requests"] == report["failed"] == 3
+    assert report["requests_per_s"] == report["goodput_per_s"] == report["output_tokens_per_s"] == 0
 
 
 def test_missing_model_says_what_to_do(tessera):
