@@ -1,18 +1,16 @@
 #include "cluster/transport.h"
 
 namespace tessera::cluster {
-namespace {
-
-struct SessionAndEpoch {
-  SessionId session;
-  Epoch epoch;
-};
-
-SessionAndEpoch key_of(const Message& message) {
-  return std::visit([](const auto& m) { return SessionAndEpoch{m.session, m.epoch}; }, message);
+std::optional<Message> answer_for_undelivered(const Message& message, const std::string& to,
+                                              const std::string& why) {
+  const auto epoch = std::visit([](const auto& m) { return m.epoch; }, message);
+  if (const auto* open = std::get_if<OpenSession>(&message))
+    return Refused{open->session, epoch, open->hop, resource_exhausted(why)};
+  if (std::holds_alternative<StartSession>(message) || std::holds_alternative<Rows>(message) ||
+      std::holds_alternative<Token>(message))
+    return Failed{session_of(message), epoch, -1, unavailable(why), to};
+  return std::nullopt;
 }
-
-}  // namespace
 
 void InProcessTransport::add(const std::string& name, Inbox& inbox) {
   MutexLock lock(mutex_);
@@ -37,24 +35,19 @@ bool InProcessTransport::deliver(const std::string& to, Message& message) {
 }
 
 void InProcessTransport::send(const std::string& to, Message message) {
-  const SessionAndEpoch key = key_of(message);
   const auto* open = std::get_if<OpenSession>(&message);
-  const bool to_hop = open != nullptr || std::holds_alternative<StartSession>(message) ||
-                      std::holds_alternative<Rows>(message) || std::holds_alternative<Token>(message);
-  const int hop = open != nullptr ? open->hop : -1;
   std::string gateway;
-  {
+  if (open != nullptr) {
+    gateway = open->gateway;
+  } else {
     MutexLock lock(mutex_);
-    auto found = gateways_.find(key.session);
+    auto found = gateways_.find(session_of(message));
     if (found != gateways_.end()) gateway = found->second;
-    if (open != nullptr) gateway = open->gateway;
   }
-  if (deliver(to, message) || !to_hop || gateway.empty() || gateway == to) return;
-  Message answer =
-      Failed{key.session, key.epoch, hop, unavailable("worker " + to + " does not take messages"), to};
-  if (hop >= 0)
-    answer = Refused{key.session, key.epoch, hop, resource_exhausted("worker " + to + " takes no more work")};
-  deliver(gateway, answer);
+  std::optional<Message> answer = answer_for_undelivered(
+      message, to, "worker " + to + (open != nullptr ? " takes no more work" : " does not take messages"));
+  if (deliver(to, message) || !answer || gateway.empty() || gateway == to) return;
+  deliver(gateway, *answer);
 }
 
 }  // namespace tessera::cluster

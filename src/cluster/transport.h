@@ -4,7 +4,9 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/mutex.h"
 #include "core/messages.h"
@@ -20,13 +22,31 @@ class Inbox {
   virtual bool deliver(Message message) = 0;
 };
 
+// Who may register inboxes: a transport with names within this process.
+class InboxRegistry {
+ public:
+  virtual ~InboxRegistry() = default;
+  virtual void add(const std::string& name, Inbox& inbox) = 0;
+  // After it returns no further delivery to that inbox starts.
+  virtual void remove(const std::string& name) = 0;
+};
+
+// What the sender of a message that could not be delivered owes the session's gateway; nothing for messages
+// that nobody waits for.
+std::optional<Message> answer_for_undelivered(const Message& message, const std::string& to,
+                                              const std::string& why);
+
+// The process that an inbox is in: "WORKER" of "WORKER/INSTANCE".
+inline std::string_view process_of(std::string_view inbox) {
+  return inbox.substr(0, inbox.find('/'));
+}
+
 // Names within one process. A message to an unknown or unwilling worker comes back to its gateway as Refused
 // or Failed. Thread-safe. Inboxes must outlive their registration.
-class InProcessTransport final : public MessageSink {
+class InProcessTransport final : public MessageSink, public InboxRegistry {
  public:
-  void add(const std::string& name, Inbox& inbox);
-  // After it returns no further delivery to that inbox starts.
-  void remove(const std::string& name);
+  void add(const std::string& name, Inbox& inbox) override;
+  void remove(const std::string& name) override;
   void send(const std::string& to, Message message) override;
 
  private:

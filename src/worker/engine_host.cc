@@ -3,7 +3,7 @@
 namespace tessera::worker {
 
 EngineHost::EngineHost(std::string name, std::unique_ptr<engine::Engine> engine,
-                       cluster::InProcessTransport& transport)
+                       cluster::InboxRegistry& transport)
     : name_(std::move(name)), engine_(std::move(engine)), transport_(transport) {
   transport_.add(name_, *this);
   engine_->start();

@@ -12,8 +12,7 @@ namespace tessera::worker {
 // Thread-safe. Registers on construction, leaves the transport before the engine stops.
 class EngineHost final : public cluster::Inbox {
  public:
-  EngineHost(std::string name, std::unique_ptr<engine::Engine> engine,
-             cluster::InProcessTransport& transport);
+  EngineHost(std::string name, std::unique_ptr<engine::Engine> engine, cluster::InboxRegistry& transport);
   ~EngineHost() override;
 
   bool deliver(Message message) override { return engine_->post(std::move(message)); }
@@ -23,7 +22,7 @@ class EngineHost final : public cluster::Inbox {
  private:
   const std::string name_;
   const std::unique_ptr<engine::Engine> engine_;
-  cluster::InProcessTransport& transport_;
+  cluster::InboxRegistry& transport_;
 };
 
 }  // namespace tessera::worker
