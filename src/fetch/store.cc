@@ -79,7 +79,10 @@ fs::path ModelStore::partial_folder(std::string_view name) const {
 Result<std::vector<StoredModel>> ModelStore::list() const {
   std::vector<StoredModel> models;
   std::error_code error;
-  if (!fs::exists(root, error)) return models;
+  if (!fs::exists(root, error)) {
+    if (error) return io_error("cannot list " + root.string(), error.value());
+    return models;
+  }
   for (fs::directory_iterator it(root, error), end; !error && it != end; it.increment(error)) {
     if (it->path().filename().string().front() == '.') continue;
     auto model = read_record(it->path());
