@@ -49,6 +49,10 @@ inline uint64_t embed(TokenId token, int position, int rope_variant) {
              static_cast<uint64_t>(rope_variant));
 }
 
+inline float score(uint64_t row, TokenId token) {
+  return -static_cast<float>(mix(row, static_cast<uint64_t>(token)) % 1000) / 100;
+}
+
 inline SampledToken sample(uint64_t row, const SampleRequest& request, const ToyOptions& options) {
   SampledToken out;
   if (request.position == options.nan_position) return out;
@@ -56,16 +60,21 @@ inline SampledToken sample(uint64_t row, const SampleRequest& request, const Toy
   if (request.target >= 0) {
     out.token = request.target;
     out.has_logprobs = true;
-    out.logprobs.logprob = -static_cast<float>(mix(row, static_cast<uint64_t>(request.target)) % 1000) / 100;
+    out.logprobs.logprob = score(row, request.target);
     return out;
   }
   uint64_t x = mix(mix(row, request.params->seed), static_cast<uint64_t>(request.position));
+  if (request.params->choice > 0) x = mix(x, request.params->choice);
   for (const SampleRequest::TokenCount& count : request.counts)
     x = mix(x, mix(static_cast<uint64_t>(count.token),
                    static_cast<uint64_t>(count.in_prompt * 1000 + count.in_output)));
   out.token = static_cast<TokenId>(x % vocab);
   while (std::find(request.banned.begin(), request.banned.end(), out.token) != request.banned.end())
     out.token = static_cast<TokenId>((static_cast<uint64_t>(out.token) + 1) % vocab);
+  if (request.params->top_logprobs >= 0) {
+    out.has_logprobs = true;
+    out.logprobs.logprob = score(row, out.token);
+  }
   return out;
 }
 
