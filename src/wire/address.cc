@@ -9,7 +9,7 @@ namespace {
 constexpr size_t kMaxAddresses = 16;
 constexpr size_t kMaxHost = 253;
 
-Result<Address> parse_address(std::string_view text) {
+Result<Address> parse_address(std::string_view text, int lowest_port) {
   const Status wrong = invalid_argument("'" + std::string(text.substr(0, 100)) + "' is no HOST:PORT");
   const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos || colon == 0) return wrong;
@@ -24,7 +24,8 @@ Result<Address> parse_address(std::string_view text) {
     return wrong;
   Address address{std::string(host), 0};
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
-  if (error != std::errc() || end != port.data() + port.size() || address.port < 1 || address.port > 65535)
+  if (error != std::errc() || end != port.data() + port.size() || address.port < lowest_port ||
+      address.port > 65535)
     return wrong;
   return address;
 }
@@ -39,12 +40,16 @@ Result<std::vector<Address>> parse_addresses(std::string_view list) {
   std::vector<Address> addresses;
   for (;;) {
     const size_t comma = list.find(',');
-    TESSERA_ASSIGN_OR_RETURN(Address address, parse_address(list.substr(0, comma)));
+    TESSERA_ASSIGN_OR_RETURN(Address address, parse_address(list.substr(0, comma), 1));
     if (addresses.size() == kMaxAddresses) return invalid_argument("more than 16 addresses");
     addresses.push_back(std::move(address));
     if (comma == std::string_view::npos) return addresses;
     list.remove_prefix(comma + 1);
   }
+}
+
+Result<Address> parse_listen_address(std::string_view text) {
+  return parse_address(text, 0);
 }
 
 std::vector<Address> AddressBook::in_order() const {

@@ -20,6 +20,9 @@ struct Address {
 // At least one, at most 16. InvalidArgument names the part that is wrong.
 Result<std::vector<Address>> parse_addresses(std::string_view list);
 
+// Where to listen: as above, but one, and port 0 asks for a free one.
+Result<Address> parse_listen_address(std::string_view text);
+
 // The addresses of one process in the order to try them: the one that worked last comes first. Thread-safe.
 class AddressBook {
  public:

@@ -205,13 +205,23 @@ Result<Identity> load_identity(const std::filesystem::path& folder) {
   TESSERA_ASSIGN_OR_RETURN(identity.ca_pem, read_file(folder / "ca.pem", kMaxPem));
   TESSERA_ASSIGN_OR_RETURN(identity.chain_pem, read_file(folder / "chain.pem", kMaxPem));
   TESSERA_ASSIGN_OR_RETURN(auto info, certificate_info(identity.chain_pem));
-  TESSERA_ASSIGN_OR_RETURN(auto certificate, certificate_from_pem(identity.chain_pem));
-  TESSERA_ASSIGN_OR_RETURN(auto key, key_from_pem(identity.key_pem));
-  if (X509_check_private_key(certificate.get(), key.get()) != 1)
-    return openssl_error(Code::kCorrupt,
-                         "key.pem and chain.pem in " + folder.string() + " do not belong together");
   identity.name = info.name;
+  if (Status status = check_identity(identity); !status.ok()) return status.with_context(folder.string());
   return identity;
+}
+
+Status check_identity(const Identity& identity) {
+  TESSERA_ASSIGN_OR_RETURN(auto info, certificate_info(identity.chain_pem));
+  TESSERA_ASSIGN_OR_RETURN(auto certificate, certificate_from_pem(identity.chain_pem));
+  TESSERA_ASSIGN_OR_RETURN(auto authority, certificate_from_pem(identity.ca_pem));
+  TESSERA_ASSIGN_OR_RETURN(auto key, key_from_pem(identity.key_pem));
+  if (info.name != identity.name)
+    return corrupt("the certificate is of '" + info.name + "', not of '" + identity.name + "'");
+  if (X509_check_private_key(certificate.get(), key.get()) != 1)
+    return openssl_error(Code::kCorrupt, "the key and the certificate do not belong together");
+  if (X509_verify(certificate.get(), X509_get0_pubkey(authority.get())) != 1)
+    return openssl_error(Code::kCorrupt, "the certificate is not signed by the cluster's authority");
+  return {};
 }
 
 struct CertificateAuthority::Keys {

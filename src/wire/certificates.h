@@ -51,6 +51,10 @@ Result<CertificateInfo> certificate_info(const std::string& chain_pem);
 // SHA-256 of the certificate's DER form: what a join token carries.
 Result<Digest> certificate_sha256(const std::string& certificate_pem);
 
+// kCorrupt unless its certificate is of its name, fits its key and is signed by its authority. Validity in
+// time is not looked at.
+Status check_identity(const Identity& identity);
+
 // Keeps an identity in a folder (key.pem with mode 0600, chain.pem, ca.pem). kNotFound when there is none.
 Status save_identity(const std::filesystem::path& folder, const Identity& identity);
 Result<Identity> load_identity(const std::filesystem::path& folder);

@@ -107,6 +107,7 @@ void write_body(const Welcome& in, pb::Frame& frame) {
   auto& out = *frame.mutable_welcome();
   write_protocol(in.protocol, *out.mutable_protocol());
   out.set_gateway(in.gateway);
+  out.set_incarnation(in.incarnation);
   out.set_lease(in.lease);
   out.set_lease_ms(static_cast<uint32_t>(in.lease_ms));
 }
@@ -114,6 +115,7 @@ ControlMessage read_body(const pb::Welcome& in, Checker& check) {
   Welcome out;
   out.protocol = read_protocol(in.protocol(), check);
   out.gateway = check.name(in.gateway(), "gateway");
+  out.incarnation = in.incarnation();
   out.lease = in.lease();
   out.lease_ms = check.in_range(in.lease_ms(), 1, 1 << 30, "lease_ms");
   return out;

@@ -131,7 +131,7 @@ inline Hello hello() {
 inline std::vector<ControlMessage> control_messages() {
   return {
       hello(),
-      Welcome{{1, 1}, "gateway", 9, 3000},
+      Welcome{{1, 1}, "gateway", 77, 9, 3000},
       Heartbeat{9, 100, true, {instance()}, {{"beta", 0.02, 1e7}, {"gateway", 0.001, 0}}},
       HeartbeatAck{100},
       LoadInstance{

@@ -8,11 +8,11 @@ namespace {
 using namespace tessera;  // NOLINT
 
 // Frames of the other families are the other target's.
-const wire::ControlMessage* ours(const Result<wire::Frame>& frame) {
-  return frame.ok() ? std::get_if<wire::ControlMessage>(&frame.value()) : nullptr;
+const ControlMessage* ours(const Result<wire::Frame>& frame) {
+  return frame.ok() ? std::get_if<ControlMessage>(&frame.value()) : nullptr;
 }
 
-std::string encoded(const wire::ControlMessage& m) {
+std::string encoded(const ControlMessage& m) {
   return wire::encode(m, wire::kProtocol.highest);
 }
 

@@ -1,0 +1,39 @@
+// What every gRPC connection of the cluster has in common: TLS with the cluster's authority, keepalive,
+// sizes, and how a Status crosses it. For this folder's .cc files.
+#pragma once
+
+#include <grpcpp/channel.h>
+#include <grpcpp/server_builder.h>
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/status.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "wire/address.h"
+#include "wire/certificates.h"
+#include "wire/link_options.h"
+
+namespace tessera::wire {
+
+grpc::Status to_grpc(const Status& status);
+// Never ok: the end of a stream is always news.
+Status from_grpc(const grpc::Status& status);
+
+// A connection of its own (no sharing between channels) to a process whose certificate carries
+// `expected_name`. Without `identity` no client certificate is shown (Join).
+std::shared_ptr<grpc::Channel> make_channel(const Address& address, const std::string& ca_pem,
+                                            const Identity* identity, const std::string& expected_name,
+                                            const LinkOptions& options);
+
+enum class ClientCertificate { kAskedFor, kRequired };
+// Adds the port and the common settings; `port` is known after BuildAndStart.
+void configure_server(grpc::ServerBuilder& builder, const Address& listen, const Identity& identity,
+                      ClientCertificate client, const LinkOptions& options, int* port);
+
+// The common name of the client's verified certificate; empty without one.
+std::string peer_name(const grpc::ServerContextBase& context);
+
+}  // namespace tessera::wire
