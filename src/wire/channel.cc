@@ -1,14 +1,28 @@
 #include "wire/channel.h"
 
 #include <grpc/grpc_security_constants.h>
+#include <grpc/support/log.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/security/server_credentials.h>
+
+#include "obs/log.h"
 
 namespace tessera::wire {
 namespace {
 
 constexpr uint64_t kFramingBytes = 1024;  // a bundle's own prefix
+
+// gRPC writes to stderr whatever a stranger's handshake does wrong: into our log, where a level silences it.
+void adopt_grpc_log() {
+  static const bool done = [] {
+    gpr_set_log_function([](gpr_log_func_args* entry) {
+      obs::log_debug("grpc", entry->message, {{"file", entry->file}, {"line", entry->line}});
+    });
+    return true;
+  }();
+  (void)done;
+}
 
 int milliseconds(std::chrono::milliseconds time) {
   return static_cast<int>(time.count());
@@ -88,6 +102,7 @@ Status from_grpc(const grpc::Status& status) {
 std::shared_ptr<grpc::Channel> make_channel(const Address& address, const std::string& ca_pem,
                                             const Identity* identity, const std::string& expected_name,
                                             const LinkOptions& options) {
+  adopt_grpc_log();
   grpc::SslCredentialsOptions tls;
   tls.pem_root_certs = ca_pem;
   if (identity != nullptr) {
@@ -110,6 +125,7 @@ std::shared_ptr<grpc::Channel> make_channel(const Address& address, const std::s
 
 void configure_server(grpc::ServerBuilder& builder, const Address& listen, const Identity& identity,
                       ClientCertificate client, const LinkOptions& options, int* port) {
+  adopt_grpc_log();
   grpc::SslServerCredentialsOptions tls(client == ClientCertificate::kRequired
                                             ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
                                             : GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);

@@ -56,6 +56,34 @@ TEST(Codec, EveryMessageComesBackWithEveryField) {
   }
 }
 
+// Does not compile when a message has a field more or less: then the wire needs it as well, and the samples.
+[[maybe_unused]] void the_codec_knows_these_fields(const OpenSession& o, const Hop& h, const StartSession& s,
+                                                   const Rows& r, const Token& t, const Opened& p,
+                                                   const Refused& f, const Failed& d, const Hello& e,
+                                                   const WorkerCapabilities& c, const InstanceReport& i,
+                                                   const Welcome& w, const Heartbeat& b,
+                                                   const LoadInstance& l, const SamplingParams& q,
+                                                   const LinkReport& k) {
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13] = o; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4] = h; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4] = s; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9] = r; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7] = t; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5] = p; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4] = f; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5] = d; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7] = e; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8] = c; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15] = i; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5] = w; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5] = b; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7] = l; }
+  {
+    [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16] = q;
+  }
+  { [[maybe_unused]] const auto& [a1, a2, a3] = k; }
+}
+
 // The round trip above compares encodings, so a field that both directions forget would go unseen: no field
 // of a sample's body may be unset, but those of later versions.
 void expect_all_set(const google::protobuf::Message& message, const std::string& where) {

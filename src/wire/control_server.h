@@ -18,7 +18,7 @@ class WorkerStream {
   virtual ~WorkerStream() = default;
   virtual const std::string& worker() const = 0;  // the name in its certificate
   // False: the stream has ended, or its queue was full, which ends it too (ResourceExhausted): a worker that
-  // does not read is as good as lost.
+  // does not read is as good as lost. Also false for a message beyond kMaxBundleBytes, which ends nothing.
   virtual bool send(const ControlMessage& message) = 0;
   virtual bool send(const std::string& to, const Message& message) = 0;
   // Sends it after what is queued and ends the stream; a worker that does not read is cut off after a while.
@@ -36,7 +36,8 @@ struct Membership {
 };
 
 // The gateway's side. join and renew come on the server's own threads and may wait for a database; the on_
-// functions come on gRPC's threads, one after another for one stream, and must not block.
+// functions come on gRPC's few threads, which all streams of the process share, one after another for one
+// stream: they must not block.
 class ControlHandler : public FileHandler {
  public:
   // PermissionDenied: the token is unknown or expired.
