@@ -1,4 +1,9 @@
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -230,6 +235,94 @@ TEST_F(PeerTest, FilesOfAPeer) {
                       std::chrono::milliseconds(5000))
                   .ok());
   EXPECT_EQ(got, std::string(600'000, 'a'));
+}
+
+// A peer whose process or network stops without a word: connections stay open, nothing comes any more.
+class SilentRelay {
+ public:
+  explicit SilentRelay(int target_port) : target_port_(target_port) {
+    listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address = loopback(0);
+    socklen_t size = sizeof address;
+    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(::listen(listener_, 8), 0);
+    EXPECT_EQ(::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    port_ = ntohs(address.sin_port);
+    thread_ = std::thread([this] { run(); });
+  }
+  ~SilentRelay() {
+    stop_ = true;
+    thread_.join();
+    ::close(listener_);
+    for (const auto& [from, to] : pairs_) ::close(from);
+  }
+  int port() const { return port_; }
+  std::atomic<bool> silent{false};
+
+ private:
+  static sockaddr_in loopback(int port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    return address;
+  }
+  void run() {
+    while (!stop_) {
+      std::vector<pollfd> polled{{listener_, POLLIN, 0}};
+      for (const auto& [from, to] : pairs_) polled.push_back({from, POLLIN, 0});
+      if (::poll(polled.data(), silent ? 0 : polled.size(), 5) <= 0 || silent) continue;
+      if (polled[0].revents != 0) accept_one();
+      for (size_t i = 1; i < polled.size(); ++i)
+        if (polled[i].revents != 0) forward(polled[i].fd, pairs_[i - 1].second);
+    }
+  }
+  void accept_one() {
+    const int client = ::accept(listener_, nullptr, nullptr);
+    const int server = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const sockaddr_in address = loopback(target_port_);
+    if (::connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return;
+    pairs_.emplace_back(client, server);
+    pairs_.emplace_back(server, client);
+  }
+  static void forward(int from, int to) {
+    char buffer[16384];
+    const ssize_t got = ::read(from, buffer, sizeof buffer);
+    for (ssize_t at = 0; at < got;) {
+      const ssize_t put = ::send(to, buffer + at, static_cast<size_t>(got - at), MSG_NOSIGNAL);
+      if (put <= 0) return;
+      at += put;
+    }
+  }
+
+  const int target_port_;
+  int listener_ = -1, port_ = 0;
+  std::vector<std::pair<int, int>> pairs_;
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+TEST_F(PeerTest, ASilentPeerIsNoticedByItsKeepalive) {
+  Inbox inbox;
+  Events events;
+  auto server = serve("beta", inbox);
+  SilentRelay relay(server->port());
+  LinkOptions options = quick_options();
+  options.keepalive_time = std::chrono::milliseconds(300);
+  options.keepalive_timeout = std::chrono::milliseconds(300);
+  options.connect_timeout = std::chrono::milliseconds(500);
+  auto links = PeerLinks::create(identity("alpha"), 1, events, options);
+  ASSERT_TRUE(links->learn("beta", "127.0.0.1:" + std::to_string(relay.port())).ok());
+  links->send("beta", CloseSession{1, 1});
+  ASSERT_TRUE(eventually([&] { return inbox.count() == 1; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  EXPECT_EQ(events.downs, 0);  // idle is not silent
+  relay.silent = true;
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_TRUE(eventually([&] { return events.downs == 1; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+  links->send("beta", CloseSession{2, 1});  // accepted by nobody: the attempt ends by its timeout
+  EXPECT_TRUE(eventually([&] { return events.lost().size() == 1; }));
 }
 
 // One hop there and one back over loopback, with TLS, a row of 2048 float32: prints what a hop costs.
