@@ -245,6 +245,8 @@ void print(const std::vector<Row>& rows, const tensor::MachineLimits& limits, ui
                        {"limits",
                         {{"read_gb_per_s", limits.read_gb_per_s},
                          {"fma_gflop_per_s", limits.fma_gflop_per_s},
+                         {"int8_gop_per_s", limits.int8_gop_per_s},
+                         {"bf16_gflop_per_s", limits.bf16_gflop_per_s},
                          {"weight_bytes", weight_bytes},
                          {"decode_1_tokens_per_s", bandwidth_bound}}}};
     for (const Row& row : rows)

@@ -314,14 +314,15 @@ double packed_bits(DType dtype, MatrixFormat format) {
       return 5;
     case DType::kQ4_K:
       return 4.625;
-    case DType::kQ5_1:
-      return 9;
-    case DType::kQ5_K:
-      return 8.625;
-    case DType::kQ6_K:
-      return 8.5625;
-    case DType::kQ8_0:
     case DType::kQ5_0:
+      return 5.5;
+    case DType::kQ5_1:
+      return 6;
+    case DType::kQ5_K:
+      return 5.625;
+    case DType::kQ6_K:
+      return 6.5625;
+    case DType::kQ8_0:
       return 8.5;
     default:
       return 32;

@@ -74,8 +74,8 @@ class CpuBackend final : public Backend {
   NumericsClass numerics(MatrixFormat format, DType kv) const override {
     NumericsClass result;
     result.backend = "cpu";
-    result.kernels = format == MatrixFormat::kInt8   ? "int8.1"
-                     : format == MatrixFormat::kInt4 ? "int8.1+int4"  // other weights than kInt8's
+    result.kernels = format == MatrixFormat::kInt8   ? "int8.2"
+                     : format == MatrixFormat::kInt4 ? "int8.2+int4"  // other weights than kInt8's
                                                      : "f32.1";
     result.kv = kv;
     return result;
@@ -350,7 +350,7 @@ void CpuBackend::attention(Tensor q, KvView kv, std::span<const StepSequence> se
     const AttentionTask& task = tasks[static_cast<size_t>(index)];
     const StepSequence& sequence = *task.sequence;
     auto& scratch = attention_scratch_[static_cast<size_t>(worker)];
-    scratch.resize(static_cast<size_t>(attention_scratch_floats(params.head_dim)));
+    scratch.resize(static_cast<size_t>(attention_scratch_floats(params.head_dim)) + 16);
     const int64_t row = sequence.first_row + task.row;
     const int64_t head_bytes = int64_t{kv.head_dim} * kKvBlockTokens * kv_bytes(kv.dtype);
     AttentionCall call;
@@ -373,7 +373,8 @@ void CpuBackend::attention(Tensor q, KvView kv, std::span<const StepSequence> se
     call.scale = params.scale;
     call.softcap = params.softcap;
     call.window = params.window;
-    call.scratch = scratch.data();
+    call.scratch =
+        scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64 / sizeof(float);
     kernels_.attention(call);
   });
 }

@@ -10,8 +10,10 @@ namespace tessera::tensor {
 
 // How the codes and scales of a packed weight look. Panels of 16 rows of W, one row a lane; along k:
 //   16- and 32-bit floats: [k][16]
-//   codes in groups of 32 along k (Q6_K: 16), quads of 4 values: [k / 4][16][4] bytes; 4-bit codes
-//   [k / 32][4 quads][16][4], quad j in the low half of a byte and quad j + 4 in the high half
+//   codes in groups of 32 along k, quads of 4 values: 8-bit ones [k / 4][16][4] bytes; narrower ones, a
+//   group, [4 quads][16][4] bytes with the low 4 bits of quad j in the low half of a byte and of quad j + 4
+//   in the high half, then the fifth bits [16][4], quad j at bit j, or the two upper bits of 6 [2
+//   halves][16][4], quad j of four at bit 2 j
 // value = scale * (code - offset) + min
 enum class WeightKind : uint8_t {
   kF32,
@@ -32,6 +34,29 @@ constexpr int kGroup = 32;        // codes come in groups of 32 along k
 constexpr int kHalfGroup = 16;    // activations have a scale for each half: less error than one for 32
 constexpr int kSuperGroups = 8;   // groups of a K-quant's super block
 constexpr int kMaxTaskRows = 64;  // rows of one matmul task
+
+// A number known when a kernel is compiled.
+template <int kNumber>
+struct Constant {
+  static constexpr int kValue = kNumber;
+};
+constexpr int code_bits(WeightKind kind) {
+  switch (kind) {
+    case WeightKind::kQ8:
+      return 8;
+    case WeightKind::kQ6K:
+      return 6;
+    case WeightKind::kQ5:
+    case WeightKind::kQ5M:
+    case WeightKind::kQ5K:
+      return 5;
+    default:
+      return 4;
+  }
+}
+constexpr int64_t code_group_bytes(WeightKind kind) {
+  return int64_t{code_bits(kind)} * kGroup * kPanelRows / 8;
+}
 
 // Byte offsets inside a panel; 0 where the kind has no such part.
 struct PanelLayout {
@@ -90,8 +115,9 @@ struct AttentionCall {
   float* scratch = nullptr;  // attention_scratch_floats()
 };
 constexpr int kMaxAttentionPairs = 32;  // rows * heads of a call
+// Sums of all pairs, and one page in float32.
 constexpr int64_t attention_scratch_floats(int head_dim) {
-  return kMaxAttentionPairs * ((head_dim + 15) / 16 * 16);
+  return kMaxAttentionPairs * ((head_dim + 15) / 16 * 16) + 32 * head_dim;
 }
 
 struct KernelTable {

@@ -112,6 +112,7 @@ std::vector<WeightCase> cases() {
   };
   for (DType dtype : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1}) {
     list.push_back({dtype, MatrixFormat::kAuto, 83, 96});
+    list.push_back({dtype, MatrixFormat::kAuto, 35, 608});  // more than one run of groups, the last one short
     list.push_back({dtype, MatrixFormat::kF32, 18, 64});
   }
   for (DType dtype : {DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
@@ -187,6 +188,17 @@ TEST_P(MatmulTest, EmbedReadsRowsExactlyAsDequantised) {
     std::vector<float> expected(static_cast<size_t>(c.n * c.k));
     ASSERT_TRUE(dequantise(dtype, data, expected).ok());
     EXPECT_TRUE(same_bits(read_all(*backend, *make_matrix(*backend, c, data)), expected));
+  }
+}
+
+TEST_P(MatmulTest, PackedWeightsTakeNoMoreThanTheFile) {
+  const auto backend = make();
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+                      DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+    const std::vector<uint8_t> data = stored_rows(dtype, 64, 2048, 9);
+    const auto matrix = make_matrix(*backend, {dtype, MatrixFormat::kAuto, 64, 2048}, data);
+    EXPECT_LE(static_cast<double>(matrix->bytes()), 1.03 * static_cast<double>(data.size()))
+        << dtype_info(dtype).name;
   }
 }
 

@@ -15,9 +15,6 @@ namespace {
 
 using Segment = PackedMatrix::Segment;
 
-bool has_nibbles(WeightKind kind) {
-  return kind == WeightKind::kQ4 || kind == WeightKind::kQ4M || kind == WeightKind::kQ4K;
-}
 bool has_min(WeightKind kind) {
   return kind == WeightKind::kQ4M || kind == WeightKind::kQ5M || kind == WeightKind::kQ4K ||
          kind == WeightKind::kQ5K;
@@ -25,10 +22,6 @@ bool has_min(WeightKind kind) {
 bool has_super_blocks(WeightKind kind) {
   return kind == WeightKind::kQ4K || kind == WeightKind::kQ5K || kind == WeightKind::kQ6K;
 }
-int64_t group_bytes(WeightKind kind) {
-  return has_nibbles(kind) ? kGroup * kPanelRows / 2 : kGroup * kPanelRows;
-}
-
 Result<WeightKind> kind_for(DType dtype, MatrixFormat format) {
   switch (dtype) {
     case DType::kF32:
@@ -92,24 +85,35 @@ uint16_t get_u16(const uint8_t* panel, int64_t offset, int64_t slot, int lane) {
   return v;
 }
 
-// Where code i of a group lies: byte offset inside the group, and whether in the high half.
+// Code i of a group: its byte in the plane of low bits (8-bit codes: of the whole code), and how its upper
+// bits lie in the plane behind, if there is one.
 struct CodePlace {
   int64_t byte;
-  bool high;
+  int shift;        // of the low 4 bits in their byte
+  int64_t upper;    // byte of the upper bits
+  int upper_shift;  // of the upper bits in their byte
 };
 CodePlace code_place(WeightKind kind, int i, int lane) {
   const int quad = i / 4;
-  if (!has_nibbles(kind)) return {quad * 64 + lane * 4 + i % 4, false};
-  return {quad % 4 * 64 + lane * 4 + i % 4, quad >= 4};
+  const int slot = lane * 4 + i % 4;
+  if (code_bits(kind) == 8) return {quad * 64 + slot, 0, 0, 0};
+  CodePlace place{quad % 4 * 64 + slot, quad / 4 * 4, 256 + slot, quad};
+  if (code_bits(kind) == 6) {
+    place.upper += quad / 4 * 64;
+    place.upper_shift = quad % 4 * 2;
+  }
+  return place;
 }
 
 void put_group(const Segment& s, uint8_t* panel, int64_t g, int lane, const GroupCodes& group) {
-  uint8_t* codes = panel + g * group_bytes(s.kind);
+  uint8_t* codes = panel + g * code_group_bytes(s.kind);
+  const int bits = code_bits(s.kind);
+  const int low_mask = bits == 8 ? 255 : 15;
+  const auto put = [&](int64_t at, int v) { codes[at] = static_cast<uint8_t>(codes[at] | v); };
   for (int i = 0; i < kGroup; ++i) {
     const CodePlace place = code_place(s.kind, i, lane);
-    uint8_t& byte = codes[place.byte];
-    byte = has_nibbles(s.kind) ? static_cast<uint8_t>(byte | group.code[i] << (place.high ? 4 : 0))
-                               : group.code[i];
+    put(place.byte, (group.code[i] & low_mask) << place.shift);
+    if (bits == 5 || bits == 6) put(place.upper, group.code[i] >> 4 << place.upper_shift);
   }
   const int64_t slot = has_super_blocks(s.kind) ? g / kSuperGroups : g;
   put_u16(panel, s.layout.scale, slot, lane, group.scale);
@@ -124,11 +128,15 @@ void put_group(const Segment& s, uint8_t* panel, int64_t g, int lane, const Grou
 }
 
 void get_group(const Segment& s, const uint8_t* panel, int64_t g, int lane, GroupCodes& group) {
-  const uint8_t* codes = panel + g * group_bytes(s.kind);
+  const uint8_t* codes = panel + g * code_group_bytes(s.kind);
+  const int bits = code_bits(s.kind);
   for (int i = 0; i < kGroup; ++i) {
     const CodePlace place = code_place(s.kind, i, lane);
-    const uint8_t byte = codes[place.byte];
-    group.code[i] = has_nibbles(s.kind) ? (place.high ? byte >> 4 : byte & 15) : byte;
+    int code = codes[place.byte];
+    if (bits < 8) code = code >> place.shift & 15;
+    if (bits == 5) code |= (codes[place.upper] >> place.upper_shift & 1) << 4;
+    if (bits == 6) code |= (codes[place.upper] >> place.upper_shift & 3) << 4;
+    group.code[i] = static_cast<uint8_t>(code);
   }
   const int64_t slot = has_super_blocks(s.kind) ? g / kSuperGroups : g;
   group.scale = get_u16(panel, s.layout.scale, slot, lane);
@@ -224,7 +232,7 @@ PanelLayout panel_layout(WeightKind kind, int64_t k) {
   layout.groups = (k + kGroup - 1) / kGroup;
   const bool super = has_super_blocks(kind);
   const int64_t slots = super ? (layout.groups + kSuperGroups - 1) / kSuperGroups : layout.groups;
-  int64_t end = layout.groups * group_bytes(kind);
+  int64_t end = layout.groups * code_group_bytes(kind);
   const auto place = [&](int64_t bytes) {
     const int64_t at = end;
     end += bytes;

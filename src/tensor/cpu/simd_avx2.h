@@ -8,7 +8,11 @@
 
 namespace tessera::tensor::avx2 {
 
-inline constexpr int kFloatRows = 6;
+inline constexpr int kFloatRows = 6;  // rows and panels of a float32 register block
+inline constexpr int kFloatPanels = 1;
+inline constexpr int kQuantRows = 4;  // likewise of an int8 one
+inline constexpr int kQuantPanels = 1;
+inline constexpr int kAttentionPairs = 4;  // (row, head) pairs that share a page's loads
 
 struct F32x16 {
   __m256 lo, hi;
@@ -188,97 +192,108 @@ inline int32_t sum_lanes_int(I32x16 a) {
   return _mm_cvtsi128_si32(_mm_add_epi32(s2, _mm_shuffle_epi32(s2, 0xb1)));
 }
 
+// 64 bytes of weights: 16 columns of 4 values along k.
+struct Bytes64 {
+  __m256i lo, hi;
+};
+inline constexpr bool kFlipSigned = false;
+inline Bytes64 load_bytes(const uint8_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
+}
+inline void store_bytes(uint8_t* p, Bytes64 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), a.hi);
+}
+inline Bytes64 or_bytes(Bytes64 a, Bytes64 b) {
+  return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
+}
+inline Bytes64 flip_signs(Bytes64 a) {
+  const __m256i sign = _mm256_set1_epi8(-128);
+  return {_mm256_xor_si256(a.lo, sign), _mm256_xor_si256(a.hi, sign)};
+}
+inline Bytes64 bit_field(Bytes64 a, int left, uint8_t mask) {
+  const __m256i m = _mm256_set1_epi8(static_cast<char>(mask));
+  if (left > 0) a = {_mm256_slli_epi16(a.lo, left), _mm256_slli_epi16(a.hi, left)};
+  if (left < 0) a = {_mm256_srli_epi16(a.lo, -left), _mm256_srli_epi16(a.hi, -left)};
+  return {_mm256_and_si256(a.lo, m), _mm256_and_si256(a.hi, m)};
+}
+template <int kShift>
+inline I32x16 minus_shifted(int32_t x) {
+  const __m256i v = _mm256_set1_epi32(-(x << kShift));
+  return {v, v};
+}
+
 inline __m256i broadcast_quad(const int8_t* x) {
   int32_t quad;
   std::memcpy(&quad, x, 4);
   return _mm256_set1_epi32(quad);
 }
-inline __m256i load_codes(const uint8_t* p) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+
+// Each is one statement: left to itself, the compiler computes all products of a block first and spills the
+// sums. sum += w · q in 16 bits, codes unsigned
+inline void add_products(__m256i& sum, __m256i w, __m256i q) {
+  __m256i product;
+  asm("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(w), "x"(q));
+}
+// sum += w · q, codes signed, as |w| · sign(q, w): 128 * 127 * 2 fits 16 bits, so nothing saturates
+inline void add_signed_products(__m256i& sum, __m256i w, __m256i magnitude, __m256i q, __m256i ones) {
+  __m256i product;
+  asm("vpsignb %2, %4, %1\n\tvpmaddubsw %1, %3, %1\n\tvpmaddwd %5, %1, %1\n\tvpaddd %1, %0, %0"
+      : "+x"(sum), "=&x"(product)
+      : "x"(w), "x"(magnitude), "x"(q), "x"(ones));
 }
 
-// maddubs sums two products in 16 bits; kSafe quads can be added there before they are widened.
-template <int MR, int kQuads, int kMax>
-inline void dot_unsigned(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
+// vpmaddubsw sums two products in 16 bits, where as many quads as fit are added before they are widened.
+template <int MR, int NP, int kMax, typename Quad>
+inline void dot_unsigned(Quad&& quad, const int8_t* const* x, I32x16* out) {
   constexpr int kSafe = 32767 / (kMax * 127 * 2);
   static_assert(kSafe >= 1);
-  constexpr int kRun = kSafe < kQuads ? (kSafe >= 4 ? 4 : kSafe >= 2 ? 2 : 1) : kQuads;
+  constexpr int kRun = kSafe >= 4 ? 4 : kSafe >= 2 ? 2 : 1;
   const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 4
-  for (int r = 0; r < MR; ++r) out[r] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-#pragma GCC unroll 1
-  for (int j = 0; j < kQuads; j += kRun) {
-    __m256i lo[MR], hi[MR];
+  for (int first = 0; first < 4; first += kRun) {
+    __m256i lo[MR * NP], hi[MR * NP];
+#pragma GCC unroll 8
+    for (int i = 0; i < MR * NP; ++i) lo[i] = hi[i] = _mm256_setzero_si256();
 #pragma GCC unroll 4
-    for (int i = 0; i < kRun; ++i) {
-      const __m256i w_lo = load_codes(codes + (j + i) * 64);
-      const __m256i w_hi = load_codes(codes + (j + i) * 64 + 32);
-#pragma GCC unroll 4
-      for (int r = 0; r < MR; ++r) {
-        const __m256i q = broadcast_quad(x[r] + (j + i) * 4);
-        const __m256i p_lo = _mm256_maddubs_epi16(w_lo, q);
-        const __m256i p_hi = _mm256_maddubs_epi16(w_hi, q);
-        lo[r] = i == 0 ? p_lo : _mm256_add_epi16(lo[r], p_lo);
-        hi[r] = i == 0 ? p_hi : _mm256_add_epi16(hi[r], p_hi);
+    for (int j = first; j < first + kRun; ++j) {
+#pragma GCC unroll 2
+      for (int p = 0; p < NP; ++p) {
+        const Bytes64 w = quad(p, j);
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; ++r) {
+          const __m256i q = broadcast_quad(x[r] + j * 4);
+          add_products(lo[r * NP + p], w.lo, q);
+          add_products(hi[r * NP + p], w.hi, q);
+        }
       }
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < MR; ++r) {
-      out[r].lo = _mm256_add_epi32(out[r].lo, _mm256_madd_epi16(lo[r], ones));
-      out[r].hi = _mm256_add_epi32(out[r].hi, _mm256_madd_epi16(hi[r], ones));
+#pragma GCC unroll 8
+    for (int i = 0; i < MR * NP; ++i) {
+      out[i].lo = _mm256_add_epi32(out[i].lo, _mm256_madd_epi16(lo[i], ones));
+      out[i].hi = _mm256_add_epi32(out[i].hi, _mm256_madd_epi16(hi[i], ones));
     }
   }
 }
-// |w| · sign(x, w): 128 * 127 * 2 fits 16 bits, so nothing saturates.
-template <int MR, int kQuads>
-inline void dot_signed(const uint8_t* codes, const int8_t* const* x, const int32_t*, I32x16* out) {
+template <int MR, int NP, typename Quad>
+inline void dot_signed(Quad&& quad, const int8_t* const* x, I32x16* out) {
   const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 4
-  for (int r = 0; r < MR; ++r) out[r] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-#pragma GCC unroll 2
-  for (int j = 0; j < kQuads; ++j) {
-    const __m256i w_lo = load_codes(codes + j * 64);
-    const __m256i w_hi = load_codes(codes + j * 64 + 32);
-    const __m256i a_lo = _mm256_abs_epi8(w_lo);
-    const __m256i a_hi = _mm256_abs_epi8(w_hi);
-#pragma GCC unroll 4
-    for (int r = 0; r < MR; ++r) {
-      const __m256i q = broadcast_quad(x[r] + j * 4);
-      const __m256i p_lo = _mm256_maddubs_epi16(a_lo, _mm256_sign_epi8(q, w_lo));
-      const __m256i p_hi = _mm256_maddubs_epi16(a_hi, _mm256_sign_epi8(q, w_hi));
-      out[r].lo = _mm256_add_epi32(out[r].lo, _mm256_madd_epi16(p_lo, ones));
-      out[r].hi = _mm256_add_epi32(out[r].hi, _mm256_madd_epi16(p_hi, ones));
-    }
-  }
-}
-// 4 quads of 4-bit codes: at most 4 * 2 * 15 * 127 = 15240 in 16 bits. The loop over quads stays a loop:
-// unrolled, the compiler keeps every broadcast alive and spills.
-template <int MR, int kHalf>
-inline void dot_nibbles(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  const __m256i low = _mm256_set1_epi8(15);
-  __m256i lo[MR], hi[MR];
-#pragma GCC unroll 4
-  for (int r = 0; r < MR; ++r) lo[r] = hi[r] = _mm256_setzero_si256();
-#pragma GCC unroll 1
   for (int j = 0; j < 4; ++j) {
-    __m256i w_lo = load_codes(codes + j * 64);
-    __m256i w_hi = load_codes(codes + j * 64 + 32);
-    if constexpr (kHalf == 1) {
-      w_lo = _mm256_srli_epi16(w_lo, 4);
-      w_hi = _mm256_srli_epi16(w_hi, 4);
-    }
-    w_lo = _mm256_and_si256(w_lo, low);
-    w_hi = _mm256_and_si256(w_hi, low);
-#pragma GCC unroll 4
-    for (int r = 0; r < MR; ++r) {
-      const __m256i q = broadcast_quad(x[r] + j * 4);
-      lo[r] = _mm256_add_epi16(lo[r], _mm256_maddubs_epi16(w_lo, q));
-      hi[r] = _mm256_add_epi16(hi[r], _mm256_maddubs_epi16(w_hi, q));
+#pragma GCC unroll 2
+    for (int p = 0; p < NP; ++p) {
+      const Bytes64 w = quad(p, j);
+      const __m256i a_lo = _mm256_abs_epi8(w.lo);
+      const __m256i a_hi = _mm256_abs_epi8(w.hi);
+#pragma GCC unroll 8
+      for (int r = 0; r < MR; ++r) {
+        const __m256i q = broadcast_quad(x[r] + j * 4);
+        add_signed_products(out[r * NP + p].lo, w.lo, a_lo, q, ones);
+        add_signed_products(out[r * NP + p].hi, w.hi, a_hi, q, ones);
+      }
     }
   }
-#pragma GCC unroll 4
-  for (int r = 0; r < MR; ++r) out[r] = {_mm256_madd_epi16(lo[r], ones), _mm256_madd_epi16(hi[r], ones)};
 }
 
 }  // namespace tessera::tensor::avx2

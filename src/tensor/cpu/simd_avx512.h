@@ -9,7 +9,11 @@
 
 namespace tessera::tensor::avx512 {
 
-inline constexpr int kFloatRows = 12;
+inline constexpr int kFloatRows = 8;  // rows and panels of a float32 register block
+inline constexpr int kFloatPanels = 2;
+inline constexpr int kQuantRows = 4;  // likewise of an int8 one
+inline constexpr int kQuantPanels = 2;
+inline constexpr int kAttentionPairs = 8;  // (row, head) pairs that share a page's loads
 
 struct F32x16 {
   __m512 v;
@@ -155,51 +159,53 @@ inline int32_t sum_lanes_int(I32x16 a) {
   return _mm512_reduce_add_epi32(a.v);
 }
 
+// 64 bytes of weights: 16 columns of 4 values along k.
+struct Bytes64 {
+  __m512i v;
+};
+// vpdpbusd takes unsigned weights only: signed ones are read as w + 128.
+inline constexpr bool kFlipSigned = true;
+inline Bytes64 load_bytes(const uint8_t* p) {
+  return {_mm512_loadu_si512(p)};
+}
+inline void store_bytes(uint8_t* p, Bytes64 a) {
+  _mm512_storeu_si512(p, a.v);
+}
+inline Bytes64 or_bytes(Bytes64 a, Bytes64 b) {
+  return {_mm512_or_si512(a.v, b.v)};
+}
+inline Bytes64 flip_signs(Bytes64 a) {
+  return {_mm512_xor_si512(a.v, _mm512_set1_epi8(-128))};
+}
+inline Bytes64 bit_field(Bytes64 a, int left, uint8_t mask) {
+  if (left > 0) a.v = _mm512_sll_epi16(a.v, _mm_cvtsi32_si128(left));
+  if (left < 0) a.v = _mm512_srl_epi16(a.v, _mm_cvtsi32_si128(-left));
+  return {_mm512_and_si512(a.v, _mm512_set1_epi8(static_cast<char>(mask)))};
+}
+template <int kShift>
+inline I32x16 minus_shifted(int32_t x) {
+  return {_mm512_set1_epi32(-(x << kShift))};
+}
+
 inline __m512i broadcast_quad(const int8_t* x) {
   int32_t quad;
   std::memcpy(&quad, x, 4);
   return _mm512_set1_epi32(quad);
 }
-inline __m512i load_codes(const uint8_t* p) {
-  return _mm512_loadu_si512(p);
-}
 
-template <int MR, int kQuads, int kMax>
-inline void dot_unsigned(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
-#pragma GCC unroll 4
-  for (int r = 0; r < MR; ++r) out[r].v = _mm512_setzero_si512();
-#pragma GCC unroll 8
-  for (int j = 0; j < kQuads; ++j) {
-    const __m512i w = load_codes(codes + j * 64);
-#pragma GCC unroll 4
-    for (int r = 0; r < MR; ++r) out[r].v = _mm512_dpbusd_epi32(out[r].v, w, broadcast_quad(x[r] + j * 4));
-  }
-}
-// dpbusd takes unsigned weights: w + 128, less 128 times the sum of the activations.
-template <int MR, int kQuads>
-inline void dot_signed(const uint8_t* codes, const int8_t* const* x, const int32_t* x_sum, I32x16* out) {
-  const __m512i flip = _mm512_set1_epi8(-128);
-#pragma GCC unroll 4
-  for (int r = 0; r < MR; ++r) out[r].v = _mm512_set1_epi32(-128 * x_sum[r]);
-#pragma GCC unroll 8
-  for (int j = 0; j < kQuads; ++j) {
-    const __m512i w = _mm512_xor_si512(load_codes(codes + j * 64), flip);
-#pragma GCC unroll 4
-    for (int r = 0; r < MR; ++r) out[r].v = _mm512_dpbusd_epi32(out[r].v, w, broadcast_quad(x[r] + j * 4));
-  }
-}
-template <int MR, int kHalf>
-inline void dot_nibbles(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
-  const __m512i low = _mm512_set1_epi8(15);
-#pragma GCC unroll 4
-  for (int r = 0; r < MR; ++r) out[r].v = _mm512_setzero_si512();
+template <int MR, int NP, int kMax, typename Quad>
+inline void dot_unsigned(Quad&& quad, const int8_t* const* x, I32x16* out) {
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
-    __m512i w = load_codes(codes + j * 64);
-    if constexpr (kHalf == 1) w = _mm512_srli_epi16(w, 4);
-    w = _mm512_and_si512(w, low);
-#pragma GCC unroll 4
-    for (int r = 0; r < MR; ++r) out[r].v = _mm512_dpbusd_epi32(out[r].v, w, broadcast_quad(x[r] + j * 4));
+    Bytes64 w[NP];
+#pragma GCC unroll 2
+    for (int p = 0; p < NP; ++p) w[p] = quad(p, j);
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+      const __m512i q = broadcast_quad(x[r] + j * 4);
+#pragma GCC unroll 2
+      for (int p = 0; p < NP; ++p) out[r * NP + p].v = _mm512_dpbusd_epi32(out[r * NP + p].v, w[p].v, q);
+    }
   }
 }
 

@@ -9,7 +9,11 @@
 
 namespace tessera::tensor::portable {
 
-inline constexpr int kFloatRows = 4;  // rows of a float32 register block
+inline constexpr int kFloatRows = 4;  // rows and panels of a float32 register block
+inline constexpr int kFloatPanels = 1;
+inline constexpr int kQuantRows = 4;  // likewise of an int8 one
+inline constexpr int kQuantPanels = 1;
+inline constexpr int kAttentionPairs = 4;  // (row, head) pairs that share a page's loads
 
 struct F32x16 {
   float v[16];
@@ -232,41 +236,61 @@ inline int32_t sum_lanes_int(I32x16 a) {
 }
 #undef TESSERA_LANES
 
-// Dot products of 16 columns with MR rows of int8 activations, kQuads * 4 values along k.
-// codes: [quad][16 columns][4 values]. kMax: the largest code; codes are unsigned.
-template <int MR, int kQuads, int kMax>
-inline void dot_unsigned(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
-  for (int r = 0; r < MR; ++r) {
-    for (int n = 0; n < 16; ++n) {
-      int32_t sum = 0;
-      for (int j = 0; j < kQuads; ++j)
-        for (int b = 0; b < 4; ++b) sum += codes[j * 64 + n * 4 + b] * x[r][j * 4 + b];
-      out[r].v[n] = sum;
+// 64 bytes of weights: 16 columns of 4 values along k.
+struct Bytes64 {
+  uint8_t v[64];
+};
+inline constexpr bool kFlipSigned = false;  // whether dot_unsigned() stands in for signed weights, as w + 128
+inline Bytes64 load_bytes(const uint8_t* p) {
+  Bytes64 r;
+  std::memcpy(r.v, p, sizeof r.v);
+  return r;
+}
+inline void store_bytes(uint8_t* p, Bytes64 a) {
+  std::memcpy(p, a.v, sizeof a.v);
+}
+inline Bytes64 or_bytes(Bytes64 a, Bytes64 b) {
+  for (int i = 0; i < 64; ++i) a.v[i] = static_cast<uint8_t>(a.v[i] | b.v[i]);
+  return a;
+}
+inline Bytes64 flip_signs(Bytes64 a) {  // w + 128 of signed bytes
+  for (uint8_t& b : a.v) b ^= 0x80;
+  return a;
+}
+// Every byte shifted left (right, where negative) and masked; the mask leaves out bits of neighbours.
+inline Bytes64 bit_field(Bytes64 a, int left, uint8_t mask) {
+  for (uint8_t& b : a.v) b = static_cast<uint8_t>((left >= 0 ? b << left : b >> -left) & mask);
+  return a;
+}
+// -(x << kShift) in every lane
+template <int kShift>
+inline I32x16 minus_shifted(int32_t x) {
+  return set1_int(-(x << kShift));
+}
+
+// out[r * NP + p] += 16 columns of panel p · row r over 16 values along k: quad(p, j) is the codes of values
+// 4 j to 4 j + 3. kMax: the largest code; codes are unsigned.
+template <int MR, int NP, int kMax, typename Quad>
+inline void dot_unsigned(Quad&& quad, const int8_t* const* x, I32x16* out) {
+  for (int j = 0; j < 4; ++j) {
+    for (int p = 0; p < NP; ++p) {
+      const Bytes64 w = quad(p, j);
+      for (int r = 0; r < MR; ++r)
+        for (int n = 0; n < 16; ++n)
+          for (int b = 0; b < 4; ++b) out[r * NP + p].v[n] += w.v[n * 4 + b] * x[r][j * 4 + b];
     }
   }
 }
-// Signed codes. x_sum: the rows' sums of these activations (some layers need them).
-template <int MR, int kQuads>
-inline void dot_signed(const uint8_t* codes, const int8_t* const* x, const int32_t*, I32x16* out) {
-  for (int r = 0; r < MR; ++r) {
-    for (int n = 0; n < 16; ++n) {
-      int32_t sum = 0;
-      for (int j = 0; j < kQuads; ++j)
-        for (int b = 0; b < 4; ++b) sum += static_cast<int8_t>(codes[j * 64 + n * 4 + b]) * x[r][j * 4 + b];
-      out[r].v[n] = sum;
-    }
-  }
-}
-// 16 values of 4 bits: the low (kHalf 0) or high halves of codes[4 quads].
-template <int MR, int kHalf>
-inline void dot_nibbles(const uint8_t* codes, const int8_t* const* x, I32x16* out) {
-  for (int r = 0; r < MR; ++r) {
-    for (int n = 0; n < 16; ++n) {
-      int32_t sum = 0;
-      for (int j = 0; j < 4; ++j) {
-        for (int b = 0; b < 4; ++b) sum += (codes[j * 64 + n * 4 + b] >> (4 * kHalf) & 15) * x[r][j * 4 + b];
-      }
-      out[r].v[n] = sum;
+// Signed codes.
+template <int MR, int NP, typename Quad>
+inline void dot_signed(Quad&& quad, const int8_t* const* x, I32x16* out) {
+  for (int j = 0; j < 4; ++j) {
+    for (int p = 0; p < NP; ++p) {
+      const Bytes64 w = quad(p, j);
+      for (int r = 0; r < MR; ++r)
+        for (int n = 0; n < 16; ++n)
+          for (int b = 0; b < 4; ++b)
+            out[r * NP + p].v[n] += static_cast<int8_t>(w.v[n * 4 + b]) * x[r][j * 4 + b];
     }
   }
 }

@@ -44,12 +44,19 @@ void StepRecorder::close_chain() {
   const int64_t rows = chain_rows_;
   const int64_t per_task = std::clamp<int64_t>(rows / (threads_ * 4), 1, 32);
   const int tasks = static_cast<int>((rows + per_task - 1) / per_task);
-  phases_.push_back({tasks, [ops = std::move(chain_), rows, per_task](int task, int worker) {
-                       const int64_t begin = task * per_task;
-                       const int64_t end = std::min(rows, begin + per_task);
-                       for (int64_t r = begin; r < end; ++r)
-                         for (const auto& op : ops) op(r, worker);
-                     }});
+  if (tasks == 1 && !phases_.empty() && !phases_.back().then) {
+    phases_.back().then = [ops = std::move(chain_), rows](int worker) {
+      for (int64_t r = 0; r < rows; ++r)
+        for (const auto& op : ops) op(r, worker);
+    };
+  } else {
+    phases_.push_back({tasks, [ops = std::move(chain_), rows, per_task](int task, int worker) {
+                         const int64_t begin = task * per_task;
+                         const int64_t end = std::min(rows, begin + per_task);
+                         for (int64_t r = begin; r < end; ++r)
+                           for (const auto& op : ops) op(r, worker);
+                       }});
+  }
   chain_.clear();
   chain_accesses_.clear();
   chain_rows_ = 0;

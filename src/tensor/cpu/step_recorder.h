@@ -28,7 +28,8 @@ class StepRecorder {
   explicit StepRecorder(int threads) : threads_(threads) {}
 
   // run(row, worker) for every row. Joins the row-wise op before it when both have the same rows and touch
-  // shared memory only at the same row, so that one thread does a row's ops back to back.
+  // shared memory only at the same row, so that one thread does a row's ops back to back. What is too small
+  // to share is done by the thread that ends the phase before.
   void rows(int64_t count, std::initializer_list<RowAccess> accesses, std::function<void(int64_t, int)> run);
   // A phase of its own, after everything recorded so far.
   void phase(int tasks, std::function<void(int, int)> run);

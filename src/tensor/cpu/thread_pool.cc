@@ -29,18 +29,19 @@ inline void relax() {
 struct alignas(64) PhaseState {
   std::atomic<int> next{0};
   alignas(64) std::atomic<int> done{0};
+  std::atomic<bool> over{false};
 };
 
-void wait_done(const std::atomic<int>& done, int tasks) {
+void wait_over(const std::atomic<bool>& over) {
   for (int i = 0; i < kPhaseSpins; ++i) {
-    if (done.load(std::memory_order_acquire) == tasks) return;
+    if (over.load(std::memory_order_acquire)) return;
     relax();
   }
   for (int i = 0; i < kPhaseYields; ++i) {
-    if (done.load(std::memory_order_acquire) == tasks) return;
+    if (over.load(std::memory_order_acquire)) return;
     std::this_thread::yield();
   }
-  for (int seen = done.load(); seen != tasks; seen = done.load()) done.wait(seen);
+  over.wait(false);
 }
 
 int physical_cores() {
@@ -91,10 +92,13 @@ void ThreadPool::walk(Job& job, int worker) {
         ++ran;
       }
     }
+    if (phase.tasks == 0) continue;
     if (ran > 0 && state.done.fetch_add(ran) + ran == phase.tasks) {
-      state.done.notify_all();
+      if (phase.then) phase.then(worker);
+      state.over.store(true, std::memory_order_release);
+      state.over.notify_all();
     } else {
-      wait_done(state.done, phase.tasks);
+      wait_over(state.over);
     }
   }
 }
@@ -102,8 +106,10 @@ void ThreadPool::walk(Job& job, int worker) {
 void ThreadPool::run(std::vector<Phase> phases) {
   MutexLock running(run_mutex_);
   if (threads_ == 1) {
-    for (const Phase& phase : phases)
+    for (const Phase& phase : phases) {
       for (int task = 0; task < phase.tasks; ++task) phase.run(task, 0);
+      if (phase.then && phase.tasks > 0) phase.then(0);
+    }
     return;
   }
   const auto job = std::make_shared<Job>(std::move(phases));

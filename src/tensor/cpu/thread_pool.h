@@ -16,6 +16,8 @@ struct Phase {
   int tasks = 0;
   // worker: index of the running thread, below threads(); two tasks with equal index never overlap.
   std::function<void(int task, int worker)> run;
+  // Ends the phase, on the thread that did its last task: short work that needs no meeting of its own.
+  std::function<void(int worker)> then = {};
 };
 
 // Thread-safe; one list of phases runs at a time. A thread that the system has put aside holds up nobody

@@ -66,6 +66,29 @@ TEST(ThreadPool, EmptyListsAndPhases) {
   EXPECT_EQ(ran, 1);
 }
 
+TEST(ThreadPool, APhaseEndsWithItsContinuation) {
+  for (int threads = 1; threads <= 4; ++threads) {
+    ThreadPool pool(threads);
+    for (int round = 0; round < 300; ++round) {
+      std::atomic<int> ran{0};
+      int ends = 0;
+      std::vector<Phase> phases;
+      for (int p = 0; p < 5; ++p)
+        phases.push_back({7,
+                          [&, p](int, int) {
+                            EXPECT_EQ(ends, p);  // written by the phases before
+                            ++ran;
+                          },
+                          [&, p](int) {
+                            EXPECT_EQ(ran.load(), 7 * (p + 1));
+                            ++ends;
+                          }});
+      pool.run(std::move(phases));
+      ASSERT_EQ(ends, 5);
+    }
+  }
+}
+
 TEST(ThreadPool, IdleThreadsSleep) {
   ThreadPool pool(4);
   pool.run({{8, [](int, int) {}}});
