@@ -102,8 +102,8 @@ class Planner {
     int covered = 0;
     for (int model : order) {
       decisions_[model] = decide(model, keep);
-      for (const ChainHop& hop : decisions_[model].chosen.hops) assign(hop.instance);
-      for (const ChainHop& hop : decisions_[model].chosen.hops) ++crowd_[hop.instance.stage.worker];
+      for (const PlannedInstance& hop : decisions_[model].chosen.hops) assign(hop);
+      for (const PlannedInstance& hop : decisions_[model].chosen.hops) ++crowd_[hop.stage.worker];
       covered += decisions_[model].chosen.ok();
     }
     return covered;
@@ -173,7 +173,7 @@ class Planner {
 
   Chain chain_of(int model, const std::vector<Stage>& route) {
     Chain chain;
-    for (const Stage& stage : route) chain.hops.push_back({as_hosted({model, stage, {}, 0}), stage.blocks});
+    for (const Stage& stage : route) chain.hops.push_back(as_hosted({model, stage, {}, 0}));
     chain.predicted = view_.predict(model, route);
     return chain;
   }
@@ -210,7 +210,7 @@ class Planner {
     std::vector<int> idle;
     for (int w : free_workers_)
       if (view_.worker(w).hosted.empty() && crowd_[w] == 0) idle.push_back(w);
-    for (const auto& fixed : {given, smallest_cover(given, view_.shape(model).num_blocks())}) {
+    for (const auto& fixed : {given, widest_cover(given, view_.shape(model).num_blocks())}) {
       const Chain by_idle = build_chain(view_, {model, fixed, idle, room_, crowd_});
       const Chain by_any = build_chain(view_, {model, fixed, free_workers_, room_, crowd_});
       if (by_any.ok() || by_idle.ok()) return better(by_any, by_idle, kHysteresis) ? by_any : by_idle;
@@ -238,8 +238,19 @@ class Planner {
   }
 
   void keep_the_rest() {
-    for (const PlannedInstance& hosted : hosted_)
-      if (can_take(hosted)) assign(hosted);
+    // Those of further routes count on one another.
+    std::vector<PlannedInstance> rest = assigned_;
+    rest.insert(rest.end(), hosted_.begin(), hosted_.end());
+    std::vector<bool> useful(rest.size(), false);
+    for (int model = 0; model < view_.num_models(); ++model) {
+      const std::vector<bool> chained = on_some_chain(rest, model, view_.shape(model).num_blocks());
+      for (size_t i = 0; i < rest.size(); ++i) useful[i] = useful[i] || chained[i];
+    }
+    const size_t first = assigned_.size();
+    for (size_t i = first; i < rest.size(); ++i) {
+      const bool is_pinned = view_.worker(rest[i].stage.worker).capabilities.pinned_blocks.has_value();
+      if ((useful[i] || is_pinned) && can_take(rest[i])) assign(rest[i]);
+    }
   }
 
   void place_unused_pins() {
@@ -260,7 +271,7 @@ class Planner {
              view_.worker(b).capabilities.decode_bytes_per_s;
     });
     for (int model = 0; model < view_.num_models(); ++model)
-      for (const ChainHop& hop : decisions_[model].chosen.hops) add_range(model, hop.blocks);
+      for (const PlannedInstance& hop : decisions_[model].chosen.hops) add_range(model, hop.stage.blocks);
     idle = replicate_ranges(idle);
     // Those too small for every range serve a model together, in smaller pieces, which the others replicate.
     for (int i = 0; i < kFurtherRoutes && add_further_route(idle); ++i) idle = replicate_ranges(idle);
@@ -279,7 +290,7 @@ class Planner {
   }
 
   void add_throughput(Range& range, const PlannedInstance& instance) const {
-    if (range.model == instance.model && contains(instance.stage.blocks, range.blocks))
+    if (range.model == instance.model && instance.stage.blocks == range.blocks)
       range.throughput +=
           view_.throughput(range.model, {instance.stage.worker, range.blocks}, kRankingBatch) /
           std::max(view_.shape(range.model).shape().demand, 1e-6);
@@ -332,7 +343,7 @@ class Planner {
   int holders(const PlannedInstance& of) const {
     int count = 0;
     for (const PlannedInstance& other : assigned_)
-      count += other.model == of.model && contains(other.stage.blocks, of.stage.blocks);
+      count += other.model == of.model && other.stage.blocks == of.stage.blocks;
     return count;
   }
 
@@ -403,10 +414,11 @@ class Planner {
   double throughput(int model, const std::vector<uint64_t>& kv) const {
     std::vector<PlannedInstance> mine;
     std::vector<double> batches;
+    const std::vector<bool> useful = on_some_chain(assigned_, model, view_.shape(model).num_blocks());
     std::vector<int> instances_of(view_.num_workers(), 0);
     for (size_t i = 0; i < assigned_.size(); ++i) {
       ++instances_of[assigned_[i].stage.worker];
-      if (assigned_[i].model != model) continue;
+      if (!useful[i]) continue;
       const uint64_t one = std::max<uint64_t>(view_.shape(model).min_kv_bytes(assigned_[i].stage.blocks), 1);
       mine.push_back(assigned_[i]);
       batches.push_back(std::clamp(static_cast<double>(kv[i] / one), 1.0, kMostBatch));

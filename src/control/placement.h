@@ -73,8 +73,9 @@ struct Assignment {
 
 struct ModelPlan {
   std::string model;
-  // What the hops of best_route execute: covers [0, num_blocks) in order. Each lies within an assignment of
-  // its worker. Empty: cannot be served, `reason` says why.
+  // What the hops of best_route execute: covers [0, num_blocks) in order. Each is an assignment of its
+  // worker, whole: an engine executes its range and no part of it. Empty: cannot be served, `reason` says
+  // why.
   std::vector<BlockRange> cuts;
   std::vector<std::string> best_route;  // workers, one for each cut: lowest latency
   double tokens_per_s = 0;              // of one session on best_route
@@ -94,13 +95,12 @@ struct Plan {
 // - every model is covered that can be covered; hosted instances that leave no room for that are left out of
 //   the assignments, which means: unload;
 // - pinned workers host their range and nothing else; workers that do not accept get nothing new, and are
-// relied
-//   on only where nobody else covers a range;
-// - what is hosted is kept, and a lost range goes to an idle worker, else to one that hosts another range
-//   already, unless a plan from scratch is better by more than a fifth;
+//   relied on only where nobody else covers a range;
+// - what is hosted is kept if its range is on a chain of whole ranges, and a lost range goes to an idle
+//   worker, else to one that hosts another range already, unless a plan from scratch is better by more than a
+//   fifth;
 // - from scratch: contiguous ranges, the cut of least predicted time per token under everybody's memory; a
-// model
-//   that fits on one worker is cut only where the cut is faster; of cuts within 5 % the one of more
+//   model that fits on one worker is cut only where the cut is faster; of cuts within 5 % the one of more
 //   throughput;
 // - an idle worker replicates the scarcest range that fits it; those that no range fits form further routes.
 // KV: what weights leave free, shared by demand, at most 64 full contexts; room to take over the largest

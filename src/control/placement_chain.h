@@ -19,12 +19,8 @@ struct PlannedInstance {
   uint64_t bytes(const PlacementView& view) const;  // weights and at least min_context's KV
 };
 
-struct ChainHop {
-  PlannedInstance instance;
-  BlockRange blocks;  // to execute, within the instance's
-};
 struct Chain {
-  std::vector<ChainHop> hops;  // cover the model in order; empty: cannot be built
+  std::vector<PlannedInstance> hops;  // cover the model in order, each whole; empty: cannot be built
   Prediction predicted;
   bool ok() const { return !hops.empty(); }
   std::vector<Stage> route() const;
@@ -39,8 +35,12 @@ struct ChainQuery {
 };
 Chain build_chain(const PlacementView& view, const ChainQuery& query);
 
-// Few of `given`, which are in order of preference, that cover as much as all of them.
-std::vector<PlannedInstance> smallest_cover(const std::vector<PlannedInstance>& given, int num_blocks);
+// Of `given`, which are in order of preference, those that cover most blocks without overlapping.
+std::vector<PlannedInstance> widest_cover(const std::vector<PlannedInstance>& given, int num_blocks);
+
+// Which of `instances` are of the model and on a chain that covers it: an engine executes its range and no
+// part of it, so an instance that fits no chain serves nobody.
+std::vector<bool> on_some_chain(const std::vector<PlannedInstance>& instances, int model, int num_blocks);
 
 // The sorted ends of the instances' ranges together with 0 and num_blocks.
 std::vector<int> range_boundaries(const std::vector<PlannedInstance>& instances, int num_blocks);

@@ -113,8 +113,7 @@ void check(const ClusterSnapshot& snapshot, const Plan& plan) {
       EXPECT_TRUE(std::any_of(plan.assignments.begin(), plan.assignments.end(),
                               [&](const Assignment& a) {
                                 return a.worker == model.best_route[i] && a.model == model.model &&
-                                       a.blocks.first <= model.cuts[i].first &&
-                                       a.blocks.last >= model.cuts[i].last;
+                                       a.blocks == model.cuts[i];
                               }))
           << model.model << " cut " << i;
     }

@@ -31,11 +31,11 @@ std::string describe_choice(const PlacementView& view, int model, const std::vec
 
 std::string new_instances(const PlacementView& view, const Chain& chain) {
   std::string text;
-  for (const ChainHop& hop : chain.hops) {
-    if (!hop.instance.existing_id.empty()) continue;
-    const BlockRange blocks = hop.instance.stage.blocks;
+  for (const PlannedInstance& hop : chain.hops) {
+    if (!hop.existing_id.empty()) continue;
+    const BlockRange blocks = hop.stage.blocks;
     text += fmt::format("{}blocks {}:{} go to {}", text.empty() ? "" : ", ", blocks.first, blocks.last,
-                        view.worker(hop.instance.stage.worker).name);
+                        view.worker(hop.stage.worker).name);
   }
   return text;
 }
