@@ -149,12 +149,10 @@ void end_interrupted(int) {
   ::_exit(kInterrupted);
 }
 
-// Ctrl-C ends every verb at once, with the status that says so, unless the verb has its own use for it.
+// SIGINT ends every verb at once, with the status that says so, unless the verb has its own use for it; a
+// script's background job, which the shell starts with SIGINT ignored, likewise.
 void exit_on_interrupt() {
   struct sigaction action {};
-  sigaction(SIGINT, nullptr, &action);
-  if (action.sa_handler == SIG_IGN) return;
-  action = {};
   action.sa_handler = end_interrupted;
   sigaction(SIGINT, &action, nullptr);
 }

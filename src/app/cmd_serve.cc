@@ -93,9 +93,6 @@ class StopSignals {
     std::signal(SIGPIPE, SIG_IGN);
     for (const int signal : {SIGINT, SIGTERM}) {
       struct sigaction action {};
-      sigaction(signal, nullptr, &action);
-      if (action.sa_handler == SIG_IGN) continue;  // so it was started: `nohup`, a script's background job
-      action = {};
       action.sa_handler = on_stop_signal;
       action.sa_flags = SA_RESTART;
       sigaction(signal, &action, nullptr);
