@@ -16,5 +16,11 @@ Command template_command();
 Command logits_command();
 Command bench_command();
 Command doctor_command();
+Command gateway_command();
+Command worker_command();
+Command status_command();
+Command plan_command();
+Command drain_command();
+Command token_command();
 
 }  // namespace tessera::app

@@ -71,6 +71,29 @@ bool SessionManager::deliver(Message message) {
   return true;
 }
 
+void SessionManager::deliver_from(const std::string& worker, Message message) {
+  executor_.post([this, worker, held = std::make_shared<Message>(std::move(message))] {
+    auto found = sessions_.find(session_of(*held));
+    if (found == sessions_.end() || found->second->route == nullptr) return;
+    const Route& route = *found->second->route;
+    int hop = -1;
+    if (const auto* opened = std::get_if<Opened>(held.get())) hop = opened->hop;
+    if (const auto* refused = std::get_if<Refused>(held.get())) hop = refused->hop;
+    if (const auto* preempted = std::get_if<Preempted>(held.get())) hop = preempted->hop;
+    if (std::holds_alternative<Token>(*held)) hop = static_cast<int>(route.size()) - 1;
+    const bool known =
+        hop >= 0 && hop < static_cast<int>(route.size())
+            ? is_on(route[static_cast<size_t>(hop)], worker)
+            : std::any_of(route.begin(), route.end(), [&](const Hop& h) { return is_on(h, worker); });
+    if (!known) return;
+    std::visit(
+        [this](const auto& m) {
+          if constexpr (requires { this->handle(m); }) handle(m);
+        },
+        *held);
+  });
+}
+
 SessionStats SessionManager::stats() const {
   return {running_.load(), waiting_.load(), reopened_.load(), failovers_.load(), broken_.load()};
 }

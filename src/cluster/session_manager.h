@@ -132,6 +132,9 @@ class SessionManager final : public Inbox {
   // The observer hears nothing more (a call already running may end).
   void cancel(SessionId session);
   bool deliver(Message message) override;
+  // The same, from a worker whose name its certificate proves: what it says of a session counts only where
+  // the session's route leads over it.
+  void deliver_from(const std::string& worker, Message message);
   // A worker process is gone: its sessions move at once.
   void worker_lost(const std::string& worker, Status cause);
   // The router no longer offers this worker (drain, unloading): its sessions move while it still answers, so

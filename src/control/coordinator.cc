@@ -311,11 +311,14 @@ void Coordinator::apply(const Plan& plan) {
     if (!a.existing_id.empty()) kept.emplace(a.worker, a.existing_id);
   for (auto& [name, member] : members_) {
     for (auto& [id, instance] : member.instances) {
-      const bool keep = kept.count({name, id}) > 0;
+      // Of a worker that drains nothing is kept; what it hosts serves until others do.
+      const bool keep = !member.draining && kept.count({name, id}) > 0;
       if (!keep && !instance.retiring)
-        obs::log_info(
-            "cluster", "a block range is given up",
-            {{"worker", name}, {"model", instance.report.model}, {"blocks", instance.report.blocks.first}});
+        obs::log_info("cluster", "a block range is given up",
+                      {{"worker", name},
+                       {"model", instance.report.model},
+                       {"first", instance.report.blocks.first},
+                       {"last", instance.report.blocks.last}});
       instance.retiring = !keep;
       if (keep) instance.moved = false;
     }
@@ -493,7 +496,7 @@ std::vector<RouteCandidate> Coordinator::candidates(const std::string& model_nam
             old != numerics_.end() && old->second != report.numerics)
           cost += kOtherClass;
       if ((instance.retiring || member.draining) && !stays) cost += kRetiring;
-      if (now < member.cool_until && !stays) cost += kCooling;
+      if (now < member.cool_until) cost += kCooling;
       result.push_back({inbox, name, report.blocks, cost});
     }
   }
@@ -594,6 +597,7 @@ std::set<std::string> Coordinator::workers_with_prefix(const cluster::RouteQuery
 ClusterView Coordinator::make_view() const {
   ClusterView view;
   view.plan = plan_;
+  view.snapshot = snapshot();
   const MonotonicTime now = clock_.now();
   for (const auto& [name, member] : members_) {
     WorkerView worker;

@@ -73,7 +73,8 @@ struct ModelView {
 struct ClusterView {
   std::vector<WorkerView> workers;
   std::vector<ModelView> models;
-  Plan plan;
+  ClusterSnapshot snapshot;  // now
+  Plan plan;                 // the latest that was carried out
 };
 
 // Thread-safe: every public function posts to the executor, which must be the SessionManagers' own, so that

@@ -35,13 +35,6 @@ bool from_hex(std::string_view hex, Digest& out) {
   return true;
 }
 
-// What readers of a model open beside the tensors: config.json and its like, not the tokenizer.
-bool is_needed_by_workers(const fs::path& path) {
-  const std::string name = path.filename().string();
-  return name == "config.json" || name == "generation_config.json" ||
-         name.ends_with(".safetensors.index.json");
-}
-
 class DiskReader final : public RangeReader {
  public:
   explicit DiskReader(fs::path folder) : folder_(std::move(folder)) {}
@@ -73,6 +66,11 @@ class DiskReader final : public RangeReader {
 };
 
 }  // namespace
+
+bool is_worker_file(std::string_view name) {
+  return name == "config.json" || name == "generation_config.json" ||
+         (name.ends_with(".safetensors.index.json") && name.find('/') == std::string_view::npos);
+}
 
 std::unique_ptr<RangeReader> make_disk_reader(fs::path folder) {
   return std::make_unique<DiskReader>(std::move(folder));
@@ -177,7 +175,8 @@ Result<MirrorManifest> make_mirror_manifest(const checkpoint::Source& source, st
     std::vector<fs::path> small;
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(root, error))
-      if (entry.is_regular_file(error) && is_needed_by_workers(entry.path())) small.push_back(entry.path());
+      if (entry.is_regular_file(error) && is_worker_file(entry.path().filename().string()))
+        small.push_back(entry.path());
     std::sort(small.begin(), small.end());
     for (const fs::path& path : small) {
       TESSERA_ASSIGN_OR_RETURN(std::string contents, read_file(path, kSmallFile));
@@ -259,7 +258,7 @@ void Mirror::have(size_t piece) {
 }
 
 Status Mirror::ensure(std::span<const std::string> tensors, std::span<RangeReader* const> readers,
-                      const std::function<void(const MirrorProgress&)>& progress) {
+                      const std::function<Status(const MirrorProgress&)>& progress) {
   std::vector<std::string_view> wanted(tensors.begin(), tensors.end());
   std::sort(wanted.begin(), wanted.end());
   std::vector<size_t> todo;
@@ -285,7 +284,7 @@ Status Mirror::ensure(std::span<const std::string> tensors, std::span<RangeReade
     if (!here) TESSERA_RETURN_IF_ERROR(fetch(piece, readers, count.fetched));
     have(i);
     count.done += piece.bytes;
-    if (progress) progress(count);
+    if (progress) TESSERA_RETURN_IF_ERROR(progress(count));
   }
   return {};
 }

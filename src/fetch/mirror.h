@@ -46,6 +46,10 @@ struct MirrorManifest {
   static Result<MirrorManifest> from_json(const Json& json);
 };
 
+// A file of the model's folder, by its plain name, that workers need beside the tensors: config.json and its
+// like, not the tokenizer.
+bool is_worker_file(std::string_view name);
+
 // Reads every byte of the weights once.
 Result<MirrorManifest> make_mirror_manifest(const checkpoint::Source& source, std::string model,
                                             std::string origin);
@@ -80,9 +84,10 @@ class Mirror {
   std::filesystem::path main_path() const;  // for checkpoint::open_source(), after ensure_headers()
 
   // Fetches what is missing of the headers and of these tensors, piece by piece, from the first reader that
-  // has it right. Returns what kept the last of them from it; pieces that came stay. One caller at a time.
+  // has it right. Returns what kept the last of them from it; pieces that came stay. An error of `progress`
+  // ends it. One caller at a time.
   Status ensure(std::span<const std::string> tensors, std::span<RangeReader* const> readers,
-                const std::function<void(const MirrorProgress&)>& progress);
+                const std::function<Status(const MirrorProgress&)>& progress);
   Status ensure_headers(std::span<RangeReader* const> readers) { return ensure({}, readers, nullptr); }
 
   // For peers: bytes of a file that lie within pieces that are here and right. NotFound otherwise.

@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kMaxTextPending = 64;  // texts waiting to be tokenised; more are refused
 constexpr char kModelPrefix[] = "/v1/models/";
+constexpr char kAdminPrefix[] = "/api/v1/";
 
 net::HttpResponse json_body(std::string body) {
   net::HttpResponse response;
@@ -83,7 +84,8 @@ const HttpFront::Route* HttpFront::find_route(const std::string& path) {
 
 HttpFront::HttpFront(FrontOptions options, const api::ModelSet& models, obs::Metrics& metrics,
                      Readiness& readiness, Executor& work, const Clock& clock)
-    : keys_(options.api_keys),
+    : admin_(options.admin),
+      keys_(options.api_keys),
       cors_(std::move(options.cors_origins)),
       models_(models),
       registry_(metrics),
@@ -108,6 +110,11 @@ void HttpFront::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
     net::HttpResponse response = api::error_response(unauthorized());
     response.headers.emplace_back("WWW-Authenticate", "Bearer");
     return answer(call, std::move(response));
+  }
+  if (!route && admin_ != nullptr && call.request->path.rfind(kAdminPrefix, 0) == 0) {
+    admin_->handle(*call.request,
+                   [this, call](net::HttpResponse response) { answer(call, std::move(response)); });
+    return;
   }
   if (!route) {
     api::ApiError error = api::invalid_request("There is nothing at '" + call.request->path + "'.");

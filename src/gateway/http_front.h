@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,9 +21,18 @@
 
 namespace tessera::gateway {
 
+// Answers what lies under /api/v1/. Thread-safe.
+class AdminApi {
+ public:
+  virtual ~AdminApi() = default;
+  // Must not block; `done` is called once, from any thread. 404 for paths that it does not know.
+  virtual void handle(const net::HttpRequest& request, std::function<void(net::HttpResponse)> done) = 0;
+};
+
 struct FrontOptions {
   std::vector<std::string> api_keys;      // none: open to everybody who can connect
   std::vector<std::string> cors_origins;  // pages that may call; "*" for all
+  AdminApi* admin = nullptr;              // null: nothing under /api/v1/
 };
 
 // Thread-safe. All references must outlive it; the HTTP server must be stopped before it is destroyed, and
@@ -54,6 +64,7 @@ class HttpFront final : public net::HttpHandler {
   void work_on_text(const Call& call, TextRoute* run);
   void ready(const Call& call) const;
 
+  AdminApi* const admin_;
   const ApiKeys keys_;
   const Cors cors_;
   const api::ModelSet& models_;

@@ -103,6 +103,19 @@ void WorkerTransport::undelivered(const std::string& to, const Message& message,
   report(session_of(message), answer_for_undelivered(message, to, why.message()));
 }
 
+void WorkerTransport::peer_down(const std::string& worker, const Status& why) {
+  std::vector<std::pair<std::string, Message>> reports;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [key, open] : open_)
+      if (open.addresses.count(worker) > 0)
+        reports.emplace_back(
+            open.gateway, Failed{key.first, open.epoch, -1,
+                                 unavailable("its link to " + worker + " broke: " + why.message()), worker});
+  }
+  for (auto& [gateway, failed] : reports) uplink_.send_to_gateway(gateway, std::move(failed));
+}
+
 void WorkerTransport::forget_sessions(const std::string& gateway) {
   std::vector<std::pair<std::string, Message>> closes;
   {

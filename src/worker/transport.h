@@ -40,6 +40,10 @@ class WorkerTransport final : public MessageSink, public cluster::InboxRegistry 
   // The wire could not bring this to `worker`.
   void undelivered(const std::string& to, const Message& message, const Status& why);
 
+  // A link that was up broke: what was sent shortly before may be lost, so the sessions that use it are
+  // broken.
+  void peer_down(const std::string& worker, const Status& why);
+
   // Closes every session that a gateway ("GATEWAY", all of its models) has open here.
   void forget_sessions(const std::string& gateway);
   size_t open_sessions() const;

@@ -1,0 +1,229 @@
+// status, plan, drain, token: what a person asks a running gateway.
+#include <unistd.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "app/commands.h"
+#include "app/gateway_file.h"
+#include "base/json.h"
+#include "net/http_client.h"
+
+namespace tessera::app {
+namespace {
+
+struct ClusterOptions {
+  std::string gateway;
+  std::string api_key;
+  bool json = false;
+  template <typename V>
+  void fields(V& v) {
+    v("gateway", gateway, "URL of the gateway; default: the one whose state lies in TESSERA_HOME");
+    v("api-key", api_key, "its API key");
+    v("json", json, "for scripts");
+  }
+};
+
+Result<Json> ask(const ClusterOptions& options, const std::string& method, const std::string& path,
+                 const Json& body = Json()) {
+  GatewayAddress address{options.gateway, options.api_key};
+  if (options.gateway.empty()) {
+    TESSERA_ASSIGN_OR_RETURN(address, read_gateway_file());
+    if (!options.api_key.empty()) address.api_key = options.api_key;
+  }
+  while (address.url.ends_with('/')) address.url.pop_back();
+  net::HttpClientRequest request;
+  request.method = method;
+  request.url = address.url + path;
+  request.total_timeout = std::chrono::seconds(60);
+  if (!address.api_key.empty()) request.headers.emplace_back("Authorization", "Bearer " + address.api_key);
+  if (!body.is_null()) {
+    request.headers.emplace_back("Content-Type", "application/json");
+    request.body = dump_json(body);
+  }
+  auto reply = net::http_request(request);
+  if (!reply.ok()) return reply.status().with_context("the gateway at " + address.url);
+  Result<Json> answer = parse_json(reply->body);
+  if (reply->status == 200 && answer.ok()) return answer;
+  std::string why = "status " + std::to_string(reply->status);
+  if (answer.ok() && answer->is_object() && answer->contains("error"))
+    why = (*answer)["error"].value("message", why);
+  return Status(reply->status == 404 ? Code::kNotFound : Code::kUnavailable, why);
+}
+
+std::string text_of(const Json& object, const char* key) {
+  return object.contains(key) && object[key].is_string() ? object[key].get<std::string>() : std::string();
+}
+
+std::string blocks_of(const Json& instance) {
+  return std::to_string(instance["blocks"][0].get<int>()) + ":" +
+         std::to_string(instance["blocks"][1].get<int>());
+}
+
+void print_status(const Json& cluster) {
+  for (const Json& model : cluster["models"]) {
+    const Json& sessions = model["sessions"];
+    std::printf(
+        "%s  %d blocks, %s; %lld running, %lld waiting, %lld failovers\n", text_of(model, "name").c_str(),
+        model["blocks"].get<int>(),
+        model["covered"].get<bool>()
+            ? "covered"
+            : ("no worker for blocks from " + std::to_string(model["uncovered_from"].get<int>())).c_str(),
+        static_cast<long long>(sessions["running"].get<int64_t>()),
+        static_cast<long long>(sessions["waiting"].get<int64_t>()),
+        static_cast<long long>(sessions["failovers"].get<int64_t>()));
+    if (const std::string reason = text_of(model, "reason"); !reason.empty())
+      std::printf("  %s\n", reason.c_str());
+  }
+  std::printf("\n%-20s %-9s %-10s %-22s %s\n", "worker", "state", "memory", "hosts", "links");
+  for (const Json& worker : cluster["workers"]) {
+    std::string hosts, links;
+    for (const Json& instance : worker["instances"]) {
+      hosts += (hosts.empty() ? "" : " ") + blocks_of(instance);
+      const std::string state = text_of(instance, "state");
+      if (state == "fetching" && instance["bytes_total"].get<uint64_t>() > 0)
+        hosts += "(" +
+                 std::to_string(100 * instance["bytes_fetched"].get<uint64_t>() /
+                                instance["bytes_total"].get<uint64_t>()) +
+                 "%)";
+      else if (state != "ready")
+        hosts += "(" + state + ")";
+    }
+    for (const Json& link : worker["links"]) {
+      char text[128];
+      std::snprintf(text, sizeof text, "%s%s %.1f ms", links.empty() ? "" : ", ",
+                    text_of(link, "peer").c_str(), link["rtt_ms"].get<double>());
+      links += text;
+    }
+    std::printf("%-20s %-9s %-10s %-22s %s\n", text_of(worker, "name").c_str(),
+                text_of(worker, "state").c_str(),
+                format_bytes(worker["memory_bytes"].get<uint64_t>()).c_str(), hosts.c_str(), links.c_str());
+    if (const std::string why = text_of(worker, "lost_because");
+        text_of(worker, "state") == "lost" && !why.empty())
+      std::printf("%20s %s\n", "", why.c_str());
+  }
+  if (!cluster["failovers"].empty()) {
+    std::printf("\nlast failovers\n");
+    for (const Json& f : cluster["failovers"])
+      std::printf("  %s: %s, stalled %.0f ms\n", text_of(f, "worker").c_str(), text_of(f, "cause").c_str(),
+                  f["stall_ms"].get<double>());
+  }
+}
+
+struct StatusOptions : ClusterOptions {
+  bool watch = false;
+  template <typename V>
+  void fields(V& v) {
+    v("watch", watch, "draw it again every second");
+    ClusterOptions::fields(v);
+  }
+};
+
+int status(const StatusOptions& options) {
+  for (;;) {
+    auto cluster = ask(options, "GET", "/api/v1/cluster");
+    if (options.watch && isatty(STDOUT_FILENO) != 0) std::printf("\033[H\033[2J");
+    if (!cluster.ok()) {
+      report(cluster.status());
+      if (!options.watch) return kFailed;
+    } else if (options.json) {
+      std::printf("%s\n", dump_json(*cluster).c_str());
+    } else {
+      print_status(*cluster);
+    }
+    std::fflush(stdout);
+    if (!options.watch) return kDone;
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+}
+
+int plan(const ClusterOptions& options) {
+  auto answer = ask(options, "GET", "/api/v1/cluster/plan");
+  if (!answer.ok()) return report(answer.status());
+  if (!options.json) {
+    std::printf("%s", text_of(*answer, "table").c_str());
+    return kDone;
+  }
+  answer->erase("table");
+  std::printf("%s\n", dump_json(*answer).c_str());
+  return kDone;
+}
+
+struct DrainOptions : ClusterOptions {
+  std::string worker;
+  bool no_wait = false;
+  template <typename V>
+  void fields(V& v) {
+    v("=WORKER", worker, "its name in `tessera status`");
+    v("no-wait", no_wait, "return at once; else when the worker has left");
+    ClusterOptions::fields(v);
+  }
+};
+
+int drain(const DrainOptions& options) {
+  if (options.worker.empty()) return report(invalid_argument("say which worker: tessera drain WORKER"));
+  auto answer = ask(options, "POST", "/api/v1/cluster/drain", Json{{"worker", options.worker}});
+  if (!answer.ok()) return report(answer.status());
+  for (bool told = false; !options.no_wait;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    auto cluster = ask(options, "GET", "/api/v1/cluster");
+    if (!cluster.ok()) return report(cluster.status());
+    const Json* found = nullptr;
+    for (const Json& worker : (*cluster)["workers"])
+      if (text_of(worker, "name") == options.worker && text_of(worker, "state") != "lost") found = &worker;
+    if (found == nullptr) break;
+    if (!told)
+      std::fprintf(stderr, "draining %s: its sessions move to other workers\n", options.worker.c_str());
+    told = true;
+  }
+  std::printf("%s %s\n", options.worker.c_str(), options.no_wait ? "drains" : "has left");
+  return kDone;
+}
+
+struct TokenOptions : ClusterOptions {
+  bool rotate = false;
+  template <typename V>
+  void fields(V& v) {
+    v("rotate", rotate, "revoke all older tokens; workers that have joined stay");
+    ClusterOptions::fields(v);
+  }
+};
+
+int token(const TokenOptions& options) {
+  auto answer = ask(options, "POST", "/api/v1/cluster/tokens", Json{{"rotate", options.rotate}});
+  if (!answer.ok()) return report(answer.status());
+  if (options.json)
+    std::printf("%s\n", dump_json(*answer).c_str());
+  else
+    std::printf("tessera worker --join %s\n", text_of(*answer, "join").c_str());
+  return kDone;
+}
+
+}  // namespace
+
+Command status_command() {
+  auto options = std::make_shared<StatusOptions>();
+  return {"status", "workers, block coverage, links and sessions of a cluster", "  tessera status --watch",
+          fields_of(*options), [options] { return status(*options); }};
+}
+
+Command plan_command() {
+  auto options = std::make_shared<ClusterOptions>();
+  return {"plan", "which worker hosts what, how fast that should be, and why", "  tessera plan --json",
+          fields_of(*options), [options] { return plan(*options); }};
+}
+
+Command drain_command() {
+  auto options = std::make_shared<DrainOptions>();
+  return {"drain", "empties a worker: its sessions go on elsewhere, then it leaves", "  tessera drain attic",
+          fields_of(*options), [options] { return drain(*options); }};
+}
+
+Command token_command() {
+  auto options = std::make_shared<TokenOptions>();
+  return {"token", "prints a new join command", "  tessera token --rotate", fields_of(*options),
+          [options] { return token(*options); }};
+}
+
+}  // namespace tessera::app

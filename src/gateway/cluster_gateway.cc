@@ -1,0 +1,322 @@
+#include "gateway/cluster_gateway.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "base/mutex.h"
+#include "cluster/probe.h"
+#include "gateway/model_files.h"
+#include "obs/log.h"
+#include "store/sqlite_database.h"
+#include "wire/control_server.h"
+#include "wire/join_token.h"
+
+namespace tessera::gateway {
+namespace {
+
+constexpr std::string_view kName = "gateway";
+
+std::string own_host_name() {
+  char name[256] = "127.0.0.1";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+// "a,b:1" → "a:PORT,b:1".
+std::string with_port(const std::string& list, int port) {
+  std::string result;
+  for (size_t begin = 0; begin <= list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    std::string part = list.substr(begin, end - begin);
+    const bool has_port = part.find(':') != std::string::npos && part.back() != ']';
+    result += (result.empty() ? "" : ",") + part + (has_port ? "" : ":" + std::to_string(port));
+    begin = end + 1;
+  }
+  return result;
+}
+
+class ClusterGatewayImpl final : public ClusterGateway,
+                                 public wire::ControlHandler,
+                                 public control::ControlSink,
+                                 public MessageSink {
+ public:
+  explicit ClusterGatewayImpl(ClusterGatewayOptions options)
+      : options_(std::move(options)),
+        files_(options_.home / "state" / "manifests"),
+        executor_(make_thread_executor("sessions")) {}
+
+  ~ClusterGatewayImpl() override {
+    server_.reset();    // no more events
+    executor_.reset();  // no more tasks
+  }
+
+  Status open() {
+    TESSERA_ASSIGN_OR_RETURN(database_, store::open_sqlite(options_.home / "state" / "tessera.db"));
+    TESSERA_ASSIGN_OR_RETURN(identities_, control::Identities::open(*database_, clock_));
+    const int64_t now = clock_.unix_time_ms() / 1000;
+    TESSERA_ASSIGN_OR_RETURN(wire::CertificateAuthority authority,
+                             wire::CertificateAuthority::open(options_.home / "tls", now));
+    authority_.emplace(std::move(authority));
+    TESSERA_ASSIGN_OR_RETURN(wire::Identity identity, authority_->make_gateway_identity(kName, now));
+    control::CoordinatorOptions coordinator;
+    coordinator.gateway = kName;
+    std::random_device entropy;
+    coordinator.incarnation = (uint64_t{entropy()} << 32 | entropy()) | 1;
+    coordinator.lease = options_.lease;
+    first_session_ = (coordinator.incarnation >> 24) << 24;
+    coordinator_.emplace(coordinator, *this, *executor_, clock_);
+    TESSERA_ASSIGN_OR_RETURN(server_, wire::ControlServer::start(options_.listen, identity, *this));
+    return {};
+  }
+
+  Result<std::string> make_join_url(bool rotate) override {
+    if (rotate) {
+      TESSERA_ASSIGN_OR_RETURN(std::vector<control::TokenRecord> tokens, identities_->list_tokens());
+      for (const control::TokenRecord& token : tokens)
+        if (!token.revoked) TESSERA_RETURN_IF_ERROR(identities_->revoke_token(token.id));
+    }
+    const int64_t expires = clock_.unix_time_ms() / 1000 + options_.token_life.count();
+    TESSERA_ASSIGN_OR_RETURN(wire::JoinToken token, wire::JoinToken::make(expires, authority_->sha256()));
+    control::TokenTerms terms;
+    terms.expires_unix_ms = expires * 1000;
+    TESSERA_RETURN_IF_ERROR(identities_->add_token(token.secret, terms).status());
+    const std::string hosts =
+        options_.advertise.empty() ? own_host_name() + ",127.0.0.1" : options_.advertise;
+    return "tessera://" + with_port(hosts, server_->port()) + "/" + token.text();
+  }
+  int control_port() const override { return server_->port(); }
+
+  cluster::SessionManager& add_model(ClusterModel model) override {
+    const std::string name = model.shape.name;
+    files_.add(name, model.source, model.origin);
+    cluster::SessionManager* sessions = nullptr;
+    {
+      MutexLock lock(mutex_);
+      Serving& serving = models_[name];
+      if (serving.sessions == nullptr) {
+        cluster::SessionManagerOptions options;
+        options.name = std::string(kName) + "/" + name;
+        options.first_id = first_session_ + (static_cast<uint64_t>(models_.size()) << 40);
+        options.failover_timeout = options_.failover_timeout;
+        options.on_failover = [this, name](const cluster::Failover& failover) {
+          on_failover(name, failover);
+        };
+        serving.sessions =
+            std::make_unique<cluster::SessionManager>(options, *this, *executor_, coordinator_->router(name));
+      }
+      serving.served = true;
+      serving.probe_token = model.probe_token;
+      sessions = serving.sessions.get();
+    }
+    coordinator_->add_model({model.shape, model.load_options, model.encoding, sessions});
+    return *sessions;
+  }
+
+  void remove_model(const std::string& name) override {
+    {
+      MutexLock lock(mutex_);
+      auto found = models_.find(name);
+      if (found == models_.end()) return;
+      found->second.served = false;
+    }
+    coordinator_->remove_model(name);
+    files_.remove(name);
+  }
+
+  void probe(std::function<void(Status)> done) override {
+    std::vector<std::pair<cluster::SessionManager*, TokenId>> targets;
+    {
+      MutexLock lock(mutex_);
+      for (auto& [name, model] : models_)
+        if (model.served) targets.emplace_back(model.sessions.get(), model.probe_token);
+    }
+    if (targets.empty()) {
+      done(unavailable("no model is loaded"));
+      return;
+    }
+    struct Pending {
+      std::atomic<size_t> left;
+      std::function<void(Status)> done;
+      std::atomic<bool> told{false};
+    };
+    auto pending = std::make_shared<Pending>();
+    pending->left = targets.size();
+    pending->done = std::move(done);
+    for (auto& [sessions, token] : targets)
+      cluster::probe(*sessions, token, [pending](const Status& status) {
+        const bool last = --pending->left == 0;
+        if ((last || !status.ok()) && !pending->told.exchange(true)) pending->done(status);
+      });
+  }
+
+  control::Coordinator& coordinator() override { return *coordinator_; }
+  control::Identities& identities() override { return *identities_; }
+
+ private:
+  struct Serving {
+    std::unique_ptr<cluster::SessionManager> sessions;
+    bool served = false;
+    TokenId probe_token = 0;
+  };
+  struct Attached {
+    std::shared_ptr<wire::WorkerStream> stream;
+    uint64_t connection = 0;
+  };
+
+  // --- control port ---
+  Result<wire::Membership> join(const wire::JoinRequest& request) override {
+    TESSERA_RETURN_IF_ERROR(identities_->redeem_token(request.token_secret).status());
+    const std::string wanted = control::Identities::make_valid_name(request.wanted_name);
+    TESSERA_ASSIGN_OR_RETURN(control::WorkerIdentity worker, identities_->admit(wanted, ""));
+    obs::log_info("cluster", "a worker got its certificate", {{"worker", worker.name}});
+    return issue(worker.name, request.csr_pem);
+  }
+  Result<wire::Membership> renew(const std::string& worker, const std::string& csr_pem) override {
+    TESSERA_RETURN_IF_ERROR(identities_->admit(worker, worker).status());
+    return issue(worker, csr_pem);
+  }
+  Result<wire::Membership> issue(const std::string& worker, const std::string& csr_pem) {
+    TESSERA_ASSIGN_OR_RETURN(std::string chain,
+                             authority_->issue(csr_pem, worker, clock_.unix_time_ms() / 1000));
+    TESSERA_ASSIGN_OR_RETURN(wire::CertificateInfo info, wire::certificate_info(chain));
+    TESSERA_ASSIGN_OR_RETURN(Digest sum, wire::certificate_sha256(chain));
+    TESSERA_RETURN_IF_ERROR(
+        identities_->record_certificate(worker, to_hex(sum), info.not_after_unix_s * 1000));
+    return wire::Membership{worker, std::move(chain)};
+  }
+
+  void on_attach(std::shared_ptr<wire::WorkerStream> stream, Hello hello) override {
+    if (auto known = identities_->find_worker(hello.worker); known.ok() && known->revoked) {
+      stream->close(Goodbye{"this worker was expelled: " + known->revoked_reason, true});
+      return;
+    }
+    const uint64_t connection = ++last_connection_;
+    std::shared_ptr<wire::WorkerStream> old;
+    {
+      MutexLock lock(mutex_);
+      Attached& attached = attached_[hello.worker];
+      old = std::exchange(attached.stream, std::move(stream));
+      attached.connection = connection;
+    }
+    if (old != nullptr) old->close(Goodbye{"this worker connected again", false});
+    coordinator_->attach(connection, std::move(hello));
+  }
+  void on_control(wire::WorkerStream& stream, ControlMessage message) override {
+    if (const uint64_t connection = connection_of(stream); connection != 0)
+      coordinator_->receive(stream.worker(), connection, std::move(message));
+  }
+  void on_message(wire::WorkerStream& stream, std::string to, Message message) override {
+    const size_t slash = to.find('/');
+    if (slash == std::string::npos || to.compare(0, slash, kName) != 0 || connection_of(stream) == 0) return;
+    if (cluster::SessionManager* sessions = sessions_of(to.substr(slash + 1)))
+      sessions->deliver_from(stream.worker(), std::move(message));
+  }
+  void on_detach(wire::WorkerStream& stream, const Status& why) override {
+    uint64_t connection = 0;
+    {
+      MutexLock lock(mutex_);
+      auto found = attached_.find(stream.worker());
+      if (found == attached_.end() || found->second.stream.get() != &stream) return;
+      connection = found->second.connection;
+      attached_.erase(found);
+    }
+    coordinator_->detach(
+        stream.worker(), connection,
+        why.ok() ? unavailable("its connection ended") : why.with_context("its connection ended"));
+  }
+  Result<std::string> read_file(const std::string&, const std::string& model, const std::string& file,
+                                uint64_t offset, uint64_t length) override {
+    return files_.read(model, file, offset, length);
+  }
+  Result<std::string> manifest(const std::string&, const std::string& model) override {
+    return files_.manifest(model);
+  }
+
+  uint64_t connection_of(const wire::WorkerStream& stream) {
+    MutexLock lock(mutex_);
+    auto found = attached_.find(stream.worker());
+    return found != attached_.end() && found->second.stream.get() == &stream ? found->second.connection : 0;
+  }
+  std::shared_ptr<wire::WorkerStream> stream_of(const std::string& worker) {
+    MutexLock lock(mutex_);
+    auto found = attached_.find(worker);
+    return found == attached_.end() ? nullptr : found->second.stream;
+  }
+  cluster::SessionManager* sessions_of(const std::string& model) {
+    MutexLock lock(mutex_);
+    auto found = models_.find(model);
+    return found == models_.end() ? nullptr : found->second.sessions.get();
+  }
+
+  // --- to the workers ---
+  void send(const std::string& worker, ControlMessage message) override {
+    const std::shared_ptr<wire::WorkerStream> stream = stream_of(worker);
+    if (stream == nullptr) return;
+    if (const auto* goodbye = std::get_if<Goodbye>(&message))
+      stream->close(*goodbye);
+    else
+      stream->send(message);
+  }
+  void send(const std::string& to, Message message) override {
+    const std::shared_ptr<wire::WorkerStream> stream = stream_of(std::string(cluster::process_of(to)));
+    if (stream != nullptr && stream->send(to, message)) return;
+    std::optional<Message> answer = cluster::answer_for_undelivered(message, to, "no connection to it");
+    if (!answer) return;
+    // Whatever kind it was: another route, not room, is what the session needs.
+    if (auto* refused = std::get_if<Refused>(&*answer)) refused->reason = unavailable("no connection to it");
+    MutexLock lock(mutex_);
+    for (auto& [name, model] : models_)
+      model.sessions->deliver(*answer);  // session ids are the gateway's own
+  }
+
+  void on_failover(const std::string& model, const cluster::Failover& failover) {
+    obs::log_info("cluster",
+                  failover.recovered ? "a session went on elsewhere" : "a session found no other way",
+                  {{"model", model},
+                   {"worker", failover.inbox},
+                   {"cause", failover.cause},
+                   {"stall_ms", failover.stall.count()}});
+    control::FailoverRecord record;
+    record.unix_ms = failover.unix_time_ms;
+    record.worker = std::string(cluster::process_of(failover.inbox));
+    record.model = model;
+    record.cause = failover.cause;
+    record.sessions = 1;
+    record.stall_ms = static_cast<double>(failover.stall.count());
+    recorder_->post([this, record] {
+      if (Status status = identities_->record_failover(record); !status.ok())
+        obs::log_warn("cluster", "a failover could not be recorded", {{"error", status.message()}});
+    });
+  }
+
+  const ClusterGatewayOptions options_;
+  SystemClock clock_;
+  ModelFiles files_;
+  std::unique_ptr<store::Database> database_;
+  std::unique_ptr<control::Identities> identities_;
+  std::optional<wire::CertificateAuthority> authority_;
+  uint64_t first_session_ = 0;
+  std::atomic<uint64_t> last_connection_{0};
+  Mutex mutex_;
+  std::map<std::string, Serving> models_ TESSERA_GUARDED_BY(mutex_);
+  std::map<std::string, Attached> attached_ TESSERA_GUARDED_BY(mutex_);
+  std::unique_ptr<Executor> recorder_ = make_thread_executor("recorder");  // may wait for the disk
+  std::optional<control::Coordinator> coordinator_;
+  std::unique_ptr<Executor> executor_;  // thread "sessions": the coordinator's and every session's
+  std::unique_ptr<wire::ControlServer> server_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ClusterGateway>> ClusterGateway::start(ClusterGatewayOptions options) {
+  auto gateway = std::make_unique<ClusterGatewayImpl>(std::move(options));
+  TESSERA_RETURN_IF_ERROR(gateway->open());
+  return std::unique_ptr<ClusterGateway>(std::move(gateway));
+}
+
+}  // namespace tessera::gateway

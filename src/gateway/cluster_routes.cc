@@ -1,0 +1,189 @@
+#include "gateway/cluster_routes.h"
+
+#include <nlohmann/json.hpp>
+
+#include "api/errors.h"
+#include "control/plan_text.h"
+
+namespace tessera::gateway {
+namespace {
+
+constexpr int kFailoversShown = 20;
+
+net::HttpResponse json_response(const Json& json) {
+  net::HttpResponse response;
+  response.body = dump_json(json);
+  return response;
+}
+
+net::HttpResponse error(const Status& status) {
+  return api::error_response(api::error_from_status(status));
+}
+
+std::string_view state_name(InstanceState state) {
+  switch (state) {
+    case InstanceState::kFetching:
+      return "fetching";
+    case InstanceState::kLoading:
+      return "loading";
+    case InstanceState::kReady:
+      return "ready";
+    case InstanceState::kFailed:
+      return "failed";
+    case InstanceState::kUnloaded:
+      return "unloaded";
+  }
+  return "unknown";
+}
+
+Json instance_json(const control::InstanceView& view) {
+  const InstanceReport& r = view.report;
+  return {{"id", r.id},
+          {"model", r.model},
+          {"blocks", {r.blocks.first, r.blocks.last}},
+          {"state", state_name(r.state)},
+          {"retiring", view.retiring},
+          {"numerics", r.numerics},
+          {"sessions", r.running},
+          {"kv_tokens", r.kv_tokens},
+          {"kv_tokens_free", r.kv_tokens_free},
+          {"tokens_replayed", r.tokens_replayed},
+          {"tokens_recomputed", r.tokens_recomputed},
+          {"decode_step_s", r.decode_step_s},
+          {"prefill_token_s", r.prefill_token_s},
+          {"bytes_fetched", r.bytes_fetched},
+          {"bytes_total", r.bytes_total}};
+}
+
+Json worker_json(const control::WorkerView& worker) {
+  Json json{{"name", worker.name},
+            {"state", worker.state},
+            {"address", worker.address},
+            {"version", worker.version},
+            {"device", worker.capabilities.device},
+            {"memory_bytes", worker.capabilities.memory_bytes},
+            {"decode_bytes_per_s", worker.capabilities.decode_bytes_per_s},
+            {"prefill_ops_per_s", worker.capabilities.prefill_ops_per_s},
+            {"lost", worker.lost_count},
+            {"lost_because", worker.lost_because},
+            {"instances", Json::array()},
+            {"links", Json::array()}};
+  for (const control::InstanceView& instance : worker.instances)
+    json["instances"].push_back(instance_json(instance));
+  for (const LinkReport& link : worker.links)
+    json["links"].push_back(
+        {{"peer", link.peer}, {"rtt_ms", link.rtt_s * 1e3}, {"bytes_per_s", link.bytes_per_s}});
+  return json;
+}
+
+Json model_json(const control::ModelView& model) {
+  return {{"name", model.name},
+          {"blocks", model.num_blocks},
+          {"covered", model.uncovered < 0},
+          {"uncovered_from", model.uncovered < 0 ? Json() : Json(model.uncovered)},
+          {"reason", model.reason},
+          {"sessions",
+           {{"running", model.sessions.running},
+            {"waiting", model.sessions.waiting},
+            {"without_route", model.sessions.broken},
+            {"reopened", model.sessions.reopened},
+            {"failovers", model.sessions.failovers}}}};
+}
+
+}  // namespace
+
+Json cluster_json(const control::ClusterView& view, const std::vector<control::FailoverRecord>& failovers) {
+  Json json{{"workers", Json::array()}, {"models", Json::array()}, {"failovers", Json::array()}};
+  for (const control::WorkerView& worker : view.workers) json["workers"].push_back(worker_json(worker));
+  for (const control::ModelView& model : view.models) json["models"].push_back(model_json(model));
+  for (const control::FailoverRecord& f : failovers)
+    json["failovers"].push_back({{"unix_ms", f.unix_ms},
+                                 {"worker", f.worker},
+                                 {"model", f.model},
+                                 {"cause", f.cause},
+                                 {"stall_ms", f.stall_ms}});
+  return json;
+}
+
+void ClusterRoutes::handle(const net::HttpRequest& request, Done done) {
+  const std::string& path = request.path;
+  const std::string& method = request.method;
+  constexpr std::string_view kModels = "/api/v1/models/";
+  if (path == "/api/v1/cluster" && method == "GET") return cluster(done);
+  if (path == "/api/v1/cluster/plan" && method == "GET") return plan(done);
+  if (path == "/api/v1/models" && method == "GET") return list_models(done);
+  if (path.starts_with(kModels) && method == "DELETE")
+    return change_models(path.substr(kModels.size()), false, done);
+  const bool takes_body =
+      path == "/api/v1/cluster/drain" || path == "/api/v1/cluster/tokens" || path == "/api/v1/models";
+  if (!takes_body || method != "POST") {
+    api::ApiError missing = api::invalid_request("There is nothing at '" + method + " " + path + "'.");
+    missing.status = 404;
+    return done(api::error_response(missing));
+  }
+  Result<Json> body = parse_json(request.body.empty() ? "{}" : request.body);
+  if (!body.ok() || !body->is_object())
+    return done(error(invalid_argument("the body must be a JSON object")));
+  if (path == "/api/v1/cluster/drain") return drain(*body, done);
+  if (path == "/api/v1/cluster/tokens") return token(*body, done);
+  const auto name = body->find("model");
+  if (name == body->end() || !name->is_string() || name->get_ref<const std::string&>().empty())
+    return done(error(invalid_argument("'model' must say which model")));
+  change_models(name->get<std::string>(), true, done);
+}
+
+void ClusterRoutes::cluster(const Done& done) {
+  gateway_.coordinator().view([this, done](const control::ClusterView& view) {
+    // The database may wait for the disk: not on the sessions' thread.
+    work_.post([this, done, view] {
+      auto failovers = gateway_.identities().failovers(kFailoversShown);
+      done(json_response(
+          cluster_json(view, failovers.ok() ? *failovers : std::vector<control::FailoverRecord>())));
+    });
+  });
+}
+
+void ClusterRoutes::plan(const Done& done) {
+  gateway_.coordinator().view([done](const control::ClusterView& view) {
+    const control::Plan plan = control::place(view.snapshot);  // as it would be decided now
+    Json json = control::plan_json(view.snapshot, plan);
+    json["table"] = control::plan_table(view.snapshot, plan);
+    done(json_response(json));
+  });
+}
+
+void ClusterRoutes::drain(const Json& body, const Done& done) {
+  const auto worker = body.find("worker");
+  if (worker == body.end() || !worker->is_string())
+    return done(error(invalid_argument("'worker' must say which worker")));
+  gateway_.coordinator().drain(worker->get<std::string>(), [done](const Status& status) {
+    done(status.ok() ? json_response({{"status", "draining"}}) : error(status));
+  });
+}
+
+void ClusterRoutes::token(const Json& body, const Done& done) {
+  const auto rotate = body.find("rotate");
+  const bool all_new = rotate != body.end() && rotate->is_boolean() && rotate->get<bool>();
+  work_.post([this, all_new, done] {
+    auto url = gateway_.make_join_url(all_new);
+    done(url.ok() ? json_response({{"join", *url}}) : error(url.status()));
+  });
+}
+
+void ClusterRoutes::list_models(const Done& done) {
+  gateway_.coordinator().view([done](const control::ClusterView& view) {
+    Json json{{"models", Json::array()}};
+    for (const control::ModelView& model : view.models) json["models"].push_back(model_json(model));
+    done(json_response(json));
+  });
+}
+
+void ClusterRoutes::change_models(const std::string& name, bool load, const Done& done) {
+  work_.post([this, name, load, done] {
+    const Status status = load ? models_.load(name) : models_.unload(name);
+    done(status.ok() ? json_response({{"model", name}, {"status", load ? "loading" : "unloaded"}})
+                     : error(status));
+  });
+}
+
+}  // namespace tessera::gateway

@@ -1,0 +1,51 @@
+// ClusterRoutes: what people and scripts ask a cluster over HTTP, under /api/v1/.
+//
+//   GET    /api/v1/cluster               workers, models, links, sessions, failovers
+//   GET    /api/v1/cluster/plan          the placement, its predictions and reasons
+//   POST   /api/v1/cluster/drain         {"worker": NAME}
+//   POST   /api/v1/cluster/tokens        {"rotate": bool} → {"join": "tessera://…"}
+//   GET    /api/v1/models                what is loaded
+//   POST   /api/v1/models                {"model": NAME}: loads it
+//   DELETE /api/v1/models/NAME           unloads it
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/executor.h"
+#include "base/json.h"
+#include "gateway/cluster_gateway.h"
+#include "gateway/http_front.h"
+
+namespace tessera::gateway {
+
+Json cluster_json(const control::ClusterView& view, const std::vector<control::FailoverRecord>& failovers);
+
+class ClusterRoutes final : public AdminApi {
+ public:
+  struct Models {
+    std::function<Status(const std::string& name)> load;  // may wait; called on `work`
+    std::function<Status(const std::string& name)> unload;
+  };
+  // Both must outlive it and what `work` still runs.
+  ClusterRoutes(ClusterGateway& gateway, Models models, Executor& work)
+      : gateway_(gateway), models_(std::move(models)), work_(work) {}
+
+  void handle(const net::HttpRequest& request, std::function<void(net::HttpResponse)> done) override;
+
+ private:
+  using Done = std::function<void(net::HttpResponse)>;
+  void cluster(const Done& done);
+  void plan(const Done& done);
+  void drain(const Json& body, const Done& done);
+  void token(const Json& body, const Done& done);
+  void list_models(const Done& done);
+  void change_models(const std::string& name, bool load, const Done& done);
+
+  ClusterGateway& gateway_;
+  const Models models_;
+  Executor& work_;
+};
+
+}  // namespace tessera::gateway

@@ -1,0 +1,340 @@
+#include "worker/node.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "base/json.h"
+#include "cluster/worker_member.h"
+#include "obs/log.h"
+#include "wire/address.h"
+#include "wire/control_client.h"
+#include "wire/peer_links.h"
+#include "worker/transport.h"
+
+namespace tessera::worker {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::chrono::seconds kReadStall{10};
+constexpr std::chrono::seconds kManifestDeadline{600};  // a gateway may have to hash the model first
+
+int64_t unix_seconds() {
+  return SystemClock().unix_time_ms() / 1000;
+}
+
+// IPv4 addresses of this machine that another one may reach.
+std::vector<std::string> own_addresses() {
+  std::vector<std::string> result;
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return result;
+  for (ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
+    if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET) continue;
+    if ((entry->ifa_flags & IFF_UP) == 0 || (entry->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    char text[INET_ADDRSTRLEN];
+    const auto* address = reinterpret_cast<const sockaddr_in*>(entry->ifa_addr);
+    if (::inet_ntop(AF_INET, &address->sin_addr, text, sizeof text) != nullptr) result.emplace_back(text);
+  }
+  ::freeifaddrs(list);
+  if (result.size() > 8) result.resize(8);
+  return result;
+}
+
+// "HOST,HOST:PORT" with the port that we listen on where none is given.
+Result<std::string> advertised(const NodeOptions& options, int port) {
+  std::string list = options.advertise;
+  if (list.empty()) {
+    const std::string host = options.listen.substr(0, options.listen.rfind(':'));
+    if (host != "0.0.0.0" && host != "[::]") {
+      list = host;
+    } else {
+      for (const std::string& address : own_addresses()) list += (list.empty() ? "" : ",") + address;
+      list += (list.empty() ? "" : ",") + std::string("127.0.0.1");
+    }
+  }
+  std::string result;
+  for (size_t begin = 0; begin <= list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    std::string part = list.substr(begin, end - begin);
+    const bool has_port = part.rfind(':') != std::string::npos && part.back() != ']';
+    if (!has_port) part += ":" + std::to_string(port);
+    result += (result.empty() ? "" : ",") + part;
+    begin = end + 1;
+  }
+  TESSERA_RETURN_IF_ERROR(wire::parse_addresses(result).status().with_context("--advertise"));
+  return result;
+}
+
+std::string host_name() {
+  char name[256] = "worker";
+  ::gethostname(name, sizeof name - 1);
+  std::string result;
+  for (const char* c = name; *c != 0 && *c != '.' && result.size() < 40; ++c) {
+    const char lower = static_cast<char>(std::tolower(static_cast<unsigned char>(*c)));
+    result += (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9') ? lower : '-';
+  }
+  while (!result.empty() && result.front() == '-') result.erase(0, 1);
+  while (!result.empty() && result.back() == '-') result.pop_back();
+  return result.empty() ? "worker" : result;
+}
+
+// A folder for an identity that no other process of this machine uses.
+struct IdentityFolder {
+  fs::path path;
+  int lock = -1;
+};
+Result<IdentityFolder> take_identity_folder(const fs::path& root, const std::string& name) {
+  for (int number = 1; number < 1000; ++number) {
+    IdentityFolder folder{root / (number == 1 ? name : name + "-" + std::to_string(number)), -1};
+    std::error_code error;
+    fs::create_directories(folder.path, error);
+    if (error) return io_error(folder.path.string(), error.value());
+    folder.lock = ::open((folder.path / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (folder.lock < 0) return io_error((folder.path / "lock").string(), errno);
+    if (::flock(folder.lock, LOCK_EX | LOCK_NB) == 0) return folder;
+    ::close(folder.lock);
+  }
+  return resource_exhausted("too many workers run on this machine");
+}
+
+// The identity of an earlier run if it belongs to this cluster, else a new one.
+Result<wire::Identity> find_identity(const NodeOptions& options, const IdentityFolder& folder,
+                                     const std::string& wanted) {
+  TESSERA_ASSIGN_OR_RETURN(wire::JoinUrl url, wire::parse_join_url(options.join, 0));
+  if (auto known = wire::load_identity(folder.path); known.ok()) {
+    auto ca = wire::certificate_sha256(known->ca_pem);
+    auto info = wire::certificate_info(known->chain_pem);
+    if (ca.ok() && *ca == url.token.ca_sha256 && info.ok() && info->not_after_unix_s > unix_seconds()) {
+      if (info->should_renew(unix_seconds()))
+        if (auto renewed = wire::renew(url.addresses, *known); renewed.ok()) {
+          TESSERA_RETURN_IF_ERROR(wire::save_identity(folder.path, *renewed));
+          return renewed;
+        }
+      return known;
+    }
+  }
+  TESSERA_RETURN_IF_ERROR(wire::parse_join_url(options.join, unix_seconds()).status());  // expired?
+  TESSERA_ASSIGN_OR_RETURN(wire::Identity identity, wire::join(url, wanted));
+  TESSERA_RETURN_IF_ERROR(wire::save_identity(folder.path, identity));
+  return identity;
+}
+
+// Pieces from another process of the cluster.
+class WireReader final : public fetch::RangeReader {
+ public:
+  WireReader(std::string name, std::string model, std::unique_ptr<wire::RemoteFiles> files)
+      : name_(std::move(name)), model_(std::move(model)), files_(std::move(files)) {}
+  const std::string& name() const override { return name_; }
+  Status read(const std::string& path, uint64_t offset, uint64_t bytes,
+              const std::function<Status(std::span<const uint8_t>)>& sink) override {
+    return files_->read(
+        model_, path, offset, bytes, [&sink](std::string_view chunk) { return sink(as_bytes(chunk)); },
+        kReadStall);
+  }
+
+ private:
+  const std::string name_;
+  const std::string model_;
+  const std::unique_ptr<wire::RemoteFiles> files_;
+};
+
+class NodeImpl final : public Node,
+                       public wire::GatewayEvents,
+                       public wire::PeerHandler,
+                       public wire::PeerEvents,
+                       public Uplink,
+                       public cluster::MemberLink {
+ public:
+  NodeImpl(NodeOptions options, wire::Identity identity, IdentityFolder folder, std::string gateway_addresses)
+      : options_(std::move(options)),
+        identity_(std::move(identity)),
+        folder_(std::move(folder)),
+        gateway_addresses_(std::move(gateway_addresses)),
+        transport_(identity_.name, *this),
+        executor_(make_thread_executor("member")),
+        ended_future_(ended_.get_future()) {}
+
+  ~NodeImpl() override {
+    stream_.reset();
+    server_.reset();
+    links_.reset();
+    instances_.reset();
+    executor_.reset();
+    member_.reset();
+    ::close(folder_.lock);
+  }
+
+  Status start() {
+    std::random_device entropy;
+    const uint64_t incarnation = (uint64_t{entropy()} << 32 | entropy()) | 1;
+    TESSERA_ASSIGN_OR_RETURN(server_, wire::PeerServer::start(options_.listen, identity_, *this));
+    TESSERA_ASSIGN_OR_RETURN(address_, advertised(options_, server_->port()));
+    links_ = wire::PeerLinks::create(identity_, incarnation, *this);
+    instances_ = std::make_unique<InstanceTable>(identity_.name, options_.home / "models" / ".parts",
+                                                 environment(), transport_);
+    cluster::WorkerMemberOptions member;
+    member.worker = identity_.name;
+    member.incarnation = incarnation;
+    member.version = options_.version;
+    member.address = address_;
+    member.capabilities = options_.capabilities;
+    member_ = std::make_unique<cluster::WorkerMember>(member, *instances_, *this, *executor_, clock_,
+                                                      [this](Status why) { end(std::move(why)); });
+    TESSERA_ASSIGN_OR_RETURN(stream_, wire::GatewayStream::start(gateway_addresses_, identity_, *this));
+    ready_ = true;
+    return {};
+  }
+
+  const std::string& name() const override { return identity_.name; }
+  std::string address() const override { return address_; }
+  void drain() override { member_->drain(); }
+  std::future<Status> ended() override { return std::move(ended_future_); }
+
+ private:
+  InstanceEnvironment environment() {
+    InstanceEnvironment env;
+    env.manifest = [this](const std::string& model) -> Result<Json> {
+      TESSERA_ASSIGN_OR_RETURN(auto files, wire::RemoteFiles::open(gateway_addresses_, identity_,
+                                                                   std::string(wire::kGatewayDnsName)));
+      TESSERA_ASSIGN_OR_RETURN(std::string text, files->manifest(model, kManifestDeadline));
+      return parse_json(text);
+    };
+    env.readers = [this](const LoadInstance& load, const fetch::MirrorManifest& manifest) {
+      return readers(load, manifest);
+    };
+    env.needed_tensors = options_.needed_tensors;
+    env.make_engine = [this](const LoadInstance& load, const fs::path& model, const std::string& inbox) {
+      return options_.make_engine(load, model, inbox, transport_);
+    };
+    env.probe = [this](const ProbePeer& peer) {
+      if (links_->learn(peer.peer, peer.address).ok()) links_->probe(peer.peer);
+    };
+    env.links = [this] { return links_->reports(); };
+    env.forget_sessions = [this](const std::string& gateway) { transport_.forget_sessions(gateway); };
+    env.changed = [this] {
+      if (member_ != nullptr) member_->instances_changed();
+    };
+    return env;
+  }
+
+  // This disk, then neighbours, then the gateway.
+  std::vector<std::unique_ptr<fetch::RangeReader>> readers(const LoadInstance& load,
+                                                           const fetch::MirrorManifest& manifest) {
+    std::vector<std::unique_ptr<fetch::RangeReader>> result;
+    std::error_code error;
+    if (!options_.models.empty() && !manifest.files.empty()) {
+      for (const auto& entry : fs::directory_iterator(options_.models, error)) {
+        // A folder of the store that holds files of these names and sizes: every piece is checked anyhow.
+        const fs::path file = entry.path() / manifest.files.front().path;
+        if (fs::file_size(file, error) == manifest.files.front().bytes && !error)
+          result.push_back(fetch::make_disk_reader(entry.path()));
+      }
+    }
+    for (const std::string& peer : load.peers) {  // "NAME=ADDRESSES"
+      const size_t equals = peer.find('=');
+      if (equals == std::string::npos) continue;
+      const std::string name = peer.substr(0, equals);
+      if (auto files = wire::RemoteFiles::open(peer.substr(equals + 1), identity_, name); files.ok())
+        result.push_back(std::make_unique<WireReader>(name, load.model, std::move(files).value()));
+    }
+    auto gateway = wire::RemoteFiles::open(gateway_addresses_, identity_, std::string(wire::kGatewayDnsName));
+    if (gateway.ok())
+      result.push_back(std::make_unique<WireReader>("gateway", load.model, std::move(gateway).value()));
+    return result;
+  }
+
+  // --- the gateway's stream ---
+  Hello hello() override { return member_->hello(); }
+  void on_control(ControlMessage message) override { member_->receive(std::move(message)); }
+  void on_message(std::string to, Message message) override {
+    transport_.from_gateway(to, std::move(message));
+  }
+  void on_down(const Status& why, bool final) override {
+    obs::log_warn("worker", final ? "the gateway refused this worker" : "no connection to the gateway",
+                  {{"why", why.message()}});
+    member_->disconnected();
+    if (final) end(why);
+  }
+
+  // --- neighbours ---
+  void on_message(const std::string& /*peer*/, std::string to, Message message) override {
+    transport_.from_peer(to, std::move(message));
+  }
+  Result<std::string> read_file(const std::string& /*peer*/, const std::string& model,
+                                const std::string& file, uint64_t offset, uint64_t length) override {
+    return instances_->read_file(model, file, offset, length);
+  }
+  Result<std::string> manifest(const std::string&, const std::string&) override {
+    return not_found("manifests come from the gateway");
+  }
+  void undelivered(const std::string& /*peer*/, const std::string& to, Message message,
+                   const Status& why) override {
+    transport_.undelivered(to, message, why);
+  }
+  void down(const std::string& peer, const Status& why) override { transport_.peer_down(peer, why); }
+
+  // --- ways out ---
+  bool send_to_gateway(const std::string& inbox, Message message) override {
+    return ready_ && stream_->send(inbox, message);
+  }
+  bool send_to_peer(const std::string& worker, const std::string& address, const std::string& inbox,
+                    Message message) override {
+    if (!address.empty() && !links_->learn(worker, address).ok()) return false;
+    links_->send(inbox, std::move(message));
+    return true;
+  }
+  void send(ControlMessage message) override {
+    if (ready_) stream_->send(message);
+  }
+  void reconnect() override {}  // the gateway ends the stream after its Goodbye; the stream dials again
+
+  void end(Status why) {
+    std::call_once(end_once_, [&] { ended_.set_value(std::move(why)); });
+  }
+
+  const NodeOptions options_;
+  const wire::Identity identity_;
+  const IdentityFolder folder_;
+  const std::string gateway_addresses_;
+  SystemClock clock_;
+  std::string address_;
+  WorkerTransport transport_;
+  std::unique_ptr<Executor> executor_;  // thread "member"
+  std::unique_ptr<cluster::WorkerMember> member_;
+  std::unique_ptr<InstanceTable> instances_;
+  std::unique_ptr<wire::PeerLinks> links_;
+  std::unique_ptr<wire::PeerServer> server_;
+  std::unique_ptr<wire::GatewayStream> stream_;
+  std::atomic<bool> ready_{false};  // stream_ may be used
+  std::once_flag end_once_;
+  std::promise<Status> ended_;
+  std::future<Status> ended_future_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Node>> Node::start(NodeOptions options) {
+  const std::string wanted = options.name.empty() ? host_name() : options.name;
+  TESSERA_RETURN_IF_ERROR(wire::check_identity_name(wanted).with_context("--name"));
+  TESSERA_ASSIGN_OR_RETURN(wire::JoinUrl url, wire::parse_join_url(options.join, 0));
+  TESSERA_ASSIGN_OR_RETURN(IdentityFolder folder,
+                           take_identity_folder(options.home / "tls" / "workers", wanted));
+  Result<wire::Identity> identity = find_identity(options, folder, wanted);
+  if (!identity.ok()) {
+    ::close(folder.lock);
+    return identity.status();
+  }
+  auto node =
+      std::make_unique<NodeImpl>(std::move(options), std::move(identity).value(), folder, url.addresses);
+  TESSERA_RETURN_IF_ERROR(node->start());
+  return std::unique_ptr<Node>(std::move(node));
+}
+
+}  // namespace tessera::worker
