@@ -60,10 +60,13 @@ OrderedJson finish_json(FinishReason reason) {
   return reason == FinishReason::kNone ? OrderedJson(nullptr) : OrderedJson(finish_name(reason));
 }
 
+void add_inexact_note(OrderedJson& answer, const std::string& reason) {
+  answer["tessera"] = {{"token_exact", false}, {"reason", reason}};
+}
+
 // Keys that the whole answer has, once: not a stream's every chunk.
 void add_answer_notes(OrderedJson& answer, const AnswerHead& head) {
-  if (!head.start.not_token_exact.empty())
-    answer["tessera"] = {{"token_exact", false}, {"reason", head.start.not_token_exact}};
+  if (!head.start.not_token_exact.empty()) add_inexact_note(answer, head.start.not_token_exact);
   if (head.chat && head.return_token_ids && !head.start.prompt_token_ids.empty())
     answer["prompt_token_ids"] = head.start.prompt_token_ids[0];
 }
@@ -186,6 +189,7 @@ std::string StreamWriter::event(OrderedJson choices, OrderedJson usage) {
   if (head_.include_usage) chunk["usage"] = std::move(usage);
   if (first_event_) add_answer_notes(chunk, head_);
   first_event_ = false;
+  if (!not_token_exact_.empty()) add_inexact_note(chunk, std::exchange(not_token_exact_, {}));
   return net::sse_event(dump_json(chunk));
 }
 
@@ -198,6 +202,7 @@ std::string StreamWriter::role_event(int choice) {
 }
 
 std::string StreamWriter::delta(const Delta& delta) {
+  if (!delta.not_token_exact.empty()) not_token_exact_ = delta.not_token_exact;
   ChoiceState& state = states_[static_cast<size_t>(delta.choice)];
   std::string out;
   const bool first = !state.begun;

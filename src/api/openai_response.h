@@ -60,6 +60,7 @@ class StreamWriter {
   const AnswerHead head_;
   const int n_;
   bool first_event_ = true;
+  std::string not_token_exact_;  // of a delta, not yet written
   std::vector<ChoiceState> states_;
 };
 

@@ -130,6 +130,19 @@ TEST(TextLogprobs, CountCharactersAndStartWithNull) {
   EXPECT_EQ(offset, 4);
 }
 
+TEST(ChatStream, SaysOnceWhenTokensStopBeingExact) {
+  StreamWriter stream(head(true), 1, 1);
+  for (const Json& event : events(stream.delta(text_delta(0, "Hi")))) EXPECT_FALSE(event.contains("tessera"));
+  Delta empty = text_delta(0, "");
+  empty.not_token_exact = "another class";
+  EXPECT_EQ(stream.delta(empty), "") << "nothing to show yet";
+  const auto noted = events(stream.delta(text_delta(0, " there")));
+  ASSERT_EQ(noted.size(), 1u);
+  EXPECT_EQ(noted[0]["tessera"], Json::parse(R"({"token_exact":false,"reason":"another class"})"));
+  for (const Json& event : events(stream.delta(text_delta(0, "", FinishReason::kStop))))
+    EXPECT_FALSE(event.contains("tessera"));
+}
+
 TEST(ChatStream, StartsWithTheRoleAndEndsWithUsage) {
   AnswerHead answer = head(true);
   answer.include_usage = true;

@@ -122,6 +122,7 @@ class Job final : public CompletionSink, public std::enable_shared_from_this<Job
     if (!delta.token_ids.empty())
       observer_->on_tokens(delta.choice, static_cast<int>(delta.token_ids.size()));
     if (!stream_) {
+      if (!delta.not_token_exact.empty()) head_.start.not_token_exact = delta.not_token_exact;
       collected_[static_cast<size_t>(delta.choice)].append(delta);
       return !writer_->client_gone();
     }

@@ -15,6 +15,7 @@ class Completion::Observer final : public cluster::SessionObserver {
   Observer(std::shared_ptr<Completion> completion, int choice)
       : completion_(std::move(completion)), choice_(choice) {}
   void on_started(int cached_tokens) override { completion_->on_started(choice_, cached_tokens); }
+  void on_inexact(const std::string& reason) override { completion_->on_inexact(choice_, reason); }
   void on_token(const Token& token) override { completion_->on_token(choice_, token); }
   void on_failed(const Status& reason) override { completion_->on_failed(choice_, reason); }
 
@@ -163,6 +164,11 @@ void Completion::on_started(int choice, int cached_tokens) {
   if (choice % request_.n == 0) usage_.cached_tokens += cached_tokens;
 }
 
+void Completion::on_inexact(int choice, const std::string& reason) {
+  MutexLock lock(mutex_);
+  choices_[static_cast<size_t>(choice)].not_token_exact = reason;
+}
+
 api::TokenText Completion::text_of(TokenId id) const {
   api::TokenText text;
   text.id = id;
@@ -216,6 +222,7 @@ api::Delta Completion::make_delta(Choice& state, int choice, const Token& token)
   api::Delta delta;
   delta.choice = choice;
   delta.finish = token.finish;
+  delta.not_token_exact = std::exchange(state.not_token_exact, {});
   const TokenId id = token.sampled.token;
   if (id >= 0) {
     ++usage_.completion_tokens;

@@ -30,6 +30,7 @@ class Completion final : public std::enable_shared_from_this<Completion> {
     bool done = false;
     bool begun = false;  // its first token has come
     int tokens = 0;      // generated so far
+    std::string not_token_exact;  // for its next delta
     std::unique_ptr<text::IncrementalDetokenizer> detokenizer;
     std::unique_ptr<text::StopMatcher> stops;
     std::unique_ptr<ReasoningSplitter> reasoning;
@@ -47,6 +48,7 @@ class Completion final : public std::enable_shared_from_this<Completion> {
   void cancel_sessions() TESSERA_REQUIRES(mutex_);
 
   void on_started(int choice, int cached_tokens);
+  void on_inexact(int choice, const std::string& reason);
   void on_token(int choice, const Token& token);
   void on_failed(int choice, const Status& reason);
 
