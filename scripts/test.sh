@@ -26,7 +26,7 @@ checked() {
 }
 
 tsan() {
-  local tests=(base cluster kv engine tensor_thread_pool)
+  local tests=(base cluster kv engine worker tensor_thread_pool)
   scripts/build.sh tsan "${tests[@]/#/test_}"
   TSAN_OPTIONS=halt_on_error=1 ctest --test-dir build/tsan --output-on-failure -R "^($(IFS='|'; echo "${tests[*]}"))\$"
 }
