@@ -2,13 +2,14 @@
 # What is too long for every change. nightly.sh [PART…], all parts without argument:
 #   asan       AddressSanitizer and UBSan over everything, HTTP server and program included, with the API suite
 #   fuzz       each fuzz target for ten minutes
+#   sim        10,000 schedules of the simulated cluster; each failing seed is printed
 #   soak       an hour of mixed load on one server: flat memory, no error, KV pages conserved
 #   debian13   the two scripts in a Debian 13 chroot (debootstrap; needs root)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(asan fuzz soak debian13)
+[ ${#parts[@]} -gt 0 ] || parts=(asan fuzz sim soak debian13)
 
 asan() {
   install_packages build; install_packages test
@@ -20,6 +21,12 @@ fuzz() {
   install_packages build; install_packages test
   scripts/build.sh fuzz fuzzers
   scripts/fuzz.sh build/fuzz 600
+}
+
+sim() {
+  install_packages build
+  scripts/build.sh release sim_cluster
+  build/release/sim_cluster --seeds "${TESSERA_SIM_SEEDS:-0:10000}"
 }
 
 soak() {
@@ -40,7 +47,7 @@ debian13() {
 
 for part in "${parts[@]}"; do
   case $part in
-    asan | fuzz | soak | debian13) echo "== $part"; "$part" ;;
-    *) echo "nightly.sh: no part '$part' (asan fuzz soak debian13)" >&2; exit 2 ;;
+    asan | fuzz | sim | soak | debian13) echo "== $part"; "$part" ;;
+    *) echo "nightly.sh: no part '$part' (asan fuzz sim soak debian13)" >&2; exit 2 ;;
   esac
 done

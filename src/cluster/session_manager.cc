@@ -133,7 +133,8 @@ RouteQuery SessionManager::query_of(const Session& session, std::string leaving)
           static_cast<int>(session.request.prompt.size()) + std::max(session.request.params.max_tokens, 0),
           session.route.get(),
           session.broken.ok() ? nullptr : &session.broken,
-          std::move(leaving)};
+          std::move(leaving),
+          session.broken.ok() ? std::string() : session.failed};
 }
 
 // Opens the session on the router's choice; without one it is broken and waits, or ends.
@@ -214,6 +215,28 @@ void SessionManager::on_open_timeout(SessionId id) {
 void SessionManager::close_hops(const Session& session) {
   if (session.route == nullptr || session.state == State::kWaiting) return;
   for (const Hop& hop : *session.route) transport_.send(hop.worker, CloseSession{session.id, session.epoch});
+}
+
+// A worker that was out of reach when its session ended would hold it for ever: it is told again, for longer
+// than a worker without its gateway keeps sessions by itself. Closing twice does no harm.
+void SessionManager::close_again(const std::string& inbox, const CloseSession& close, int tries) {
+  constexpr int kTries = 8;  // after 1, 3, 7, … 255 s
+  constexpr size_t kRemembered = 65536;
+  const std::pair<std::string, SessionId> key(inbox, close.session);
+  if (tries == 0) {
+    if (unclosed_.size() >= kRemembered) return;
+    auto [entry, added] = unclosed_.try_emplace(key, close.epoch);
+    entry->second = std::max(entry->second, close.epoch);
+    if (!added) return;
+  } else {
+    transport_.send(inbox, CloseSession{close.session, unclosed_.at(key)});
+    if (tries == kTries) {
+      unclosed_.erase(key);
+      return;
+    }
+  }
+  executor_.post_after(std::chrono::seconds(1 << tries),
+                       [this, inbox, close, tries] { close_again(inbox, close, tries + 1); });
 }
 
 // The route is given up; the session keeps its place in the queue and opens again with the next epoch.
@@ -298,6 +321,7 @@ void SessionManager::break_route(Session& session, const std::string& inbox, con
                         false};
   }
   session.broken = cause.with_context("worker " + inbox + " was lost");
+  session.failed = inbox;
   if (++session.failovers > options_.max_failovers) {
     fail(session.id, session.broken);
     return;
@@ -431,6 +455,8 @@ void SessionManager::handle(const Preempted& message) {
 
 void SessionManager::handle(const Failed& message) {
   Session* session = current(message.session, message.epoch);
+  if (session == nullptr && !message.peer.empty())
+    close_again(message.peer, CloseSession{message.session, message.epoch}, 0);
   if (session == nullptr || session->state == State::kBroken) return;
   if (message.reason.code() != Code::kUnavailable) {
     fail(message.session, message.reason);

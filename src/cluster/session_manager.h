@@ -56,6 +56,7 @@ struct RouteQuery {
   const Route* previous = nullptr;  // of the epoch before: hops that live should stay
   const Status* broken = nullptr;   // why `previous` is given up; null when a hop only ran out of room
   std::string leaving;  // move_away(): a worker or inbox that must not be on the route, though it lives
+  std::string failed;   // the inbox that broke `previous`: a last resort, though it may look well
 };
 struct RouteChoice {
   Route route;
@@ -157,8 +158,9 @@ class SessionManager final : public Inbox {
     std::vector<HopState> hops;   // what they answered to Open; cached -1 = no answer yet
     bool started = false;         // on_started was called
     uint64_t ticket = 0;
-    Status broken;      // kBroken, and until the next token: why the route before was given up
-    Failover failover;  // the first since the last token
+    Status broken;       // kBroken, and until the next token: why the route before was given up
+    std::string failed;  // likewise: the inbox that broke it
+    Failover failover;   // the first since the last token
     MonotonicTime broken_since{};
     int failovers = 0;    // since the last token
     std::string inexact;  // the last reason that the observer heard
@@ -177,6 +179,7 @@ class SessionManager final : public Inbox {
   void send_open(Session& session);
   void start_hops(Session& session);
   void close_hops(const Session& session);
+  void close_again(const std::string& inbox, const CloseSession& close, int tries);
   void break_route(Session& session, const std::string& inbox, const Status& cause);
   void report_failover(Session& session, bool recovered);
   void on_open_timeout(SessionId id);
@@ -206,6 +209,7 @@ class SessionManager final : public Inbox {
   // Executor only.
   std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;
   std::map<WaitKey, SessionId> queue_;
+  std::map<std::pair<std::string, SessionId>, Epoch> unclosed_;  // whose CloseSession may be lost: sent again
   bool blocked_ = false;  // the front was refused for want of room: wait for a close or the retry timer
   TimerId retry_timer_ = 0;
 };

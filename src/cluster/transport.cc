@@ -7,7 +7,7 @@ std::optional<Message> answer_for_undelivered(const Message& message, const std:
   if (const auto* open = std::get_if<OpenSession>(&message))
     return Refused{open->session, epoch, open->hop, resource_exhausted(why)};
   if (std::holds_alternative<StartSession>(message) || std::holds_alternative<Rows>(message) ||
-      std::holds_alternative<Token>(message))
+      std::holds_alternative<Token>(message) || std::holds_alternative<CloseSession>(message))
     return Failed{session_of(message), epoch, -1, unavailable(why), to};
   return std::nullopt;
 }

@@ -130,6 +130,7 @@ void Coordinator::on_attach(uint64_t connection, Hello hello) {
     if (auto known = member.instances.find(report.id); known != member.instances.end())
       instance = known->second;
     instance.report = report;
+    if (report.state == InstanceState::kReady) numerics_[worker + "/" + report.id] = report.numerics;
     if (auto model = models_.find(report.model); model != models_.end() && instance.bytes == 0) {
       instance.kv_bytes = static_cast<uint64_t>(report.kv_tokens) *
                           model->second.served.shape.kv_bytes_per_token *
@@ -174,6 +175,12 @@ void Coordinator::on_heartbeat(Member& member, Heartbeat heartbeat) {
       continue;
     }
     Instance& instance = found->second;
+    if (report.model != instance.report.model || report.blocks != instance.report.blocks) {
+      // Not what it was asked for: no session may rely on it.
+      report.state = InstanceState::kFailed;
+      report.error = "it reports other blocks than it was given";
+      report.model = instance.report.model;
+    }
     changed |= instance.report.state != report.state;
     instance.opened = 0;
     instance.opened_tokens = 0;
@@ -496,7 +503,8 @@ std::vector<RouteCandidate> Coordinator::candidates(const std::string& model_nam
             old != numerics_.end() && old->second != report.numerics)
           cost += kOtherClass;
       if ((instance.retiring || member.draining) && !stays) cost += kRetiring;
-      if (now < member.cool_until) cost += kCooling;
+      if (now < member.cool_until && !stays) cost += kCooling;
+      if (inbox == query->failed) cost += kCooling;
       result.push_back({inbox, name, report.blocks, cost});
     }
   }

@@ -56,11 +56,12 @@ Status EngineLoop::validate(const OpenSession& message) const {
   if (message.prompt_tokens < 1 || message.prompt_tokens > length)
     return invalid_argument("the session's prompt length does not fit its tokens");
   const auto hops = static_cast<int>(message.route->size());
+  // Not the request's fault: another route may go on.
   if (message.hop < 0 || message.hop >= hops ||
       (*message.route)[static_cast<size_t>(message.hop)].blocks != range() ||
       is_head_ != (message.hop == 0) || is_tail_ != (message.hop == hops - 1))
-    return invalid_argument("the session's route does not fit blocks " + std::to_string(range().first) + ":" +
-                            std::to_string(range().last) + " of this worker");
+    return unavailable("the session's route does not fit blocks " + std::to_string(range().first) + ":" +
+                       std::to_string(range().last) + " of this worker");
   if (message.max_length < length ||
       message.max_length < int64_t{message.prompt_tokens} + message.params.max_tokens)
     return invalid_argument("the session's length limit is below its prompt and max_tokens");

@@ -102,8 +102,8 @@ TEST(EngineOpen, RefusesWhatCanNeverRunAndSaysWhy) {
   OpenSession no_prompt = open_message(1, 1, {5, 6});
   no_prompt.prompt_tokens = 3;
   EXPECT_EQ(refusal_of(no_prompt).code(), Code::kInvalidArgument);
-  EXPECT_EQ(refusal_of(open_message(1, 1, {5}, 3, {{"local", {0, 5}}})).code(), Code::kInvalidArgument);
-  EXPECT_EQ(refusal_of(open_message(1, 1, {5}, 3, {{"local", {0, 6}}}, 1)).code(), Code::kInvalidArgument);
+  EXPECT_EQ(refusal_of(open_message(1, 1, {5}, 3, {{"local", {0, 5}}})).code(), Code::kUnavailable);
+  EXPECT_EQ(refusal_of(open_message(1, 1, {5}, 3, {{"local", {0, 6}}}, 1)).code(), Code::kUnavailable);
   OpenSession no_route = open_message(1, 1, {5});
   no_route.route = nullptr;
   EXPECT_EQ(refusal_of(no_route).code(), Code::kInvalidArgument);

@@ -13,8 +13,12 @@ void Checker::open_sent(const OpenSession& open, bool to_first_hop) {
   tapped.epoch = open.epoch;
   if (open.epoch <= 1) return;
   if (to_first_hop) ++reopened_;
-  // The tail's last token is the row after it at every hop.
-  recompute_allowance_ += std::max(0, tapped.last_sent + 1 - static_cast<int>(open.tokens->size())) + 1;
+  // The tail's last token is one row more at every hop. A KV block that such rows filled is shared with the
+  // prefix tree and cannot be cut inside: then it is computed again whole.
+  const int committed = static_cast<int>(open.tokens->size());
+  const int ahead = std::max(0, tapped.last_sent + 1 - committed) + 1;
+  const bool filled_a_block = (committed - 1) / kKvBlockTokens != (committed + ahead) / kKvBlockTokens;
+  recompute_allowance_ += ahead + (filled_a_block ? kKvBlockTokens : 0);
 }
 
 void Checker::token_sent(const Token& token) {

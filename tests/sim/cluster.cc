@@ -258,6 +258,8 @@ void Cluster::check_end() {
                         std::to_string(counts.kv_used) + " KV pages (I6)");
     if (counts.kv_missing != 0) checker.violation(name + " lost KV pages (I6)");
     recomputed += counts.recomputed;
+    if (options_.drains_end && drained_.count(worker->process()->number) > 0)
+      checker.violation(name + " was drained and has not left");
   }
   if (recomputed > checker.recompute_allowance() && options_.output_bytes > 0)
     checker.violation("survivors computed " + std::to_string(recomputed) + " rows again, at most " +

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct ClusterOptions {
   uint64_t output_bytes = uint64_t{1} << 24;
   GatewaySpec gateway;
   size_t worker_queue = 4096;
+  bool drains_end = true;  // false: faults may make the gateway forget that it drained somebody
 };
 
 class Cluster {
@@ -74,6 +76,7 @@ class Cluster {
   std::vector<std::unique_ptr<ClientRequest>> requests_;
   std::vector<TokenId> shared_prompt_;
   int last_worker_ = 0;
+  std::set<uint64_t> drained_;  // processes that must have left in the end
 };
 
 }  // namespace tessera::sim

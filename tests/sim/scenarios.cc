@@ -194,6 +194,7 @@ std::vector<Scenario> make_scenarios() {
       [](Random& random, ClusterOptions& o) {
         o.uneven = random.chance(30);
         o.workers += 2;
+        o.drains_end = false;
         o.contexts_per_block = static_cast<int>(random.pick(2, 8));
       },
       [](Cluster& cluster) {
