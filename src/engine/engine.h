@@ -31,6 +31,9 @@ struct EngineOptions {
   // Host memory for the outputs of past positions, from which a substitute of the next hop is fed; 0 where no
   // hop can be substituted.
   uint64_t output_memory_bytes = 0;
+  // A head cuts its decoding sequences into as many groups as their routes have hops, so that the hops
+  // compute at the same time; off where they share one device anyway.
+  bool overlap_hops = true;
   size_t queue_capacity = 65536;
 };
 

@@ -192,5 +192,30 @@ TEST(EngineStorm, RandomOpensClosesAndPreemptionsLoseNoPageAndNoToken) {
   }
 }
 
+TEST(EnginePipeline, HopsOfARouteComputeAtTheSameTime) {
+  EngineOptions options;
+  options.model_identity = "toy";
+  options.kv_memory_bytes = kv_bytes(256, 2);
+  TestCluster cluster(ToyOptions{}, cut(6, 3), options);
+  std::vector<SessionId> ids;
+  for (int i = 0; i < 12; ++i) {
+    SamplingParams params;
+    params.max_tokens = 60;
+    params.ignore_eos = true;
+    ids.push_back(cluster.submit({5, 6, 7 + i}, params));
+  }
+  auto steps = [&cluster] {
+    int64_t sum = 0;
+    for (size_t hop = 0; hop < 3; ++hop) sum += cluster.engine(hop).stats().steps;
+    return sum;
+  };
+  for (int turn = 0; turn < 30; ++turn) cluster.turn();  // they open together, and so would stay together
+  const int64_t before = steps();
+  for (int turn = 0; turn < 60; ++turn) cluster.turn();
+  EXPECT_GE(steps() - before, 3 * 60 * 9 / 10) << "all three hops step in every turn";
+  cluster.run();
+  for (SessionId id : ids) cluster.expect_reference(id);
+}
+
 }  // namespace
 }  // namespace tessera::engine::toy

@@ -48,6 +48,20 @@ int32_t Scheduler::promised_pages() const {
   return pages;
 }
 
+// How many sequences may decode in one step.
+int Scheduler::group_size() const {
+  if (!options_.overlap_hops || options_.is_tail) return options_.max_sequences;
+  int decoding = 0;
+  size_t hops = 1;
+  for (const Sequence* sequence : order_) {
+    if (!sequence->is_decoding()) continue;
+    ++decoding;
+    hops = std::max(hops, sequence->route->size());
+  }
+  const auto groups = static_cast<int>(hops);
+  return std::max((decoding + groups - 1) / groups, 1);
+}
+
 std::span<const StepItem> Scheduler::plan() {
   items_.clear();
   Budget budget{options_.max_batch_tokens, options_.max_logit_rows};
@@ -62,14 +76,17 @@ std::span<const StepItem> Scheduler::plan() {
   const size_t count = order_.size();
   const size_t first = first_decode_ < count ? first_decode_ : 0;
   first_decode_ = 0;
+  int room_in_group = group_size();
   for (size_t i = 0; i < count; ++i) {
     const size_t index = first + i < count ? first + i : first + i - count;
     Sequence& sequence = *order_[index];
     if (sequence.pending() == 0 || !sequence.is_decoding() || sequence.preempted) continue;
-    if (budget.rows == 0 || (sequence.sample_at_end && options_.is_tail && budget.logit_rows == 0)) {
+    if (budget.rows == 0 || room_in_group == 0 ||
+        (sequence.sample_at_end && options_.is_tail && budget.logit_rows == 0)) {
       first_decode_ = index;
       break;
     }
+    --room_in_group;
     add(sequence, budget);
   }
   budget.rows += reserve.rows;

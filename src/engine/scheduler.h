@@ -18,6 +18,9 @@ struct SchedulerOptions {
   int max_logit_rows = 0;    // rows of a step that may ask for logits; tail only
   int max_sequences = 0;
   bool is_tail = false;
+  // At a head: decoding sequences go in as many groups as their routes have hops
+  // (EngineOptions::overlap_hops). Without it, sequences that once met in a batch would stay in one for ever.
+  bool overlap_hops = false;
 };
 
 // A sequence's share of a step: rows at positions [start, start + rows), pages allocated.
@@ -66,6 +69,7 @@ class Scheduler {
     int rows = 0;
     int logit_rows = 0;
   };
+  int group_size() const;
 
   void add(Sequence& sequence, Budget& budget);
   StepItem fit(Sequence& sequence, const Budget& budget) const;
