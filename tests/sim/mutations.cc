@@ -20,20 +20,21 @@ bool is_gateway(const std::string& inbox) {
   return node_of(inbox) == kGatewayNode;
 }
 
-// The gateway takes tokens of an old route for those of the current one.
+// A token of the route before comes late and is taken for the first one of the new route.
 Mutation no_epoch_check() {
-  struct State {
-    std::map<SessionId, Epoch> epochs;
-  };
-  auto state = std::make_shared<State>();
+  auto last = std::make_shared<std::map<SessionId, Token>>();
   Mutation mutation;
-  mutation.door = [state](const std::string& to, Message message, Out& out) {
-    if (const auto* open = std::get_if<OpenSession>(&message)) {
-      Epoch& epoch = state->epochs[open->session];
-      epoch = std::max(epoch, open->epoch);
+  mutation.door = [last](const std::string& to, Message message, Out& out) {
+    if (const auto* token = std::get_if<Token>(&message); token != nullptr && is_gateway(to)) {
+      auto before = last->find(token->session);
+      if (before != last->end() && before->second.epoch < token->epoch) {
+        Token stale = before->second;
+        stale.epoch = token->epoch;
+        stale.position = token->position;
+        out.push_back(stale);
+      }
+      (*last)[token->session] = *token;
     }
-    if (auto* token = std::get_if<Token>(&message); token != nullptr && is_gateway(to))
-      token->epoch = std::max(token->epoch, state->epochs[token->session]);
     out.push_back(std::move(message));
   };
   return mutation;
