@@ -65,13 +65,13 @@ void print_status(const Json& cluster) {
   for (const Json& model : cluster["models"]) {
     const Json& sessions = model["sessions"];
     std::printf(
-        "%s  %d blocks, %s; %lld running, %lld waiting, %lld failovers\n", text_of(model, "name").c_str(),
-        model["blocks"].get<int>(),
+        "%s  %d blocks, %s; %lld running, %lld waiting, %.1f tok/s, %lld failovers\n",
+        text_of(model, "name").c_str(), model["blocks"].get<int>(),
         model["covered"].get<bool>()
             ? "covered"
             : ("no worker for blocks from " + std::to_string(model["uncovered_from"].get<int>())).c_str(),
         static_cast<long long>(sessions["running"].get<int64_t>()),
-        static_cast<long long>(sessions["waiting"].get<int64_t>()),
+        static_cast<long long>(sessions["waiting"].get<int64_t>()), model["tokens_per_s"].get<double>(),
         static_cast<long long>(sessions["failovers"].get<int64_t>()));
     if (const std::string reason = text_of(model, "reason"); !reason.empty())
       std::printf("  %s\n", reason.c_str());

@@ -95,7 +95,8 @@ void SessionManager::deliver_from(const std::string& worker, Message message) {
 }
 
 SessionStats SessionManager::stats() const {
-  return {running_.load(), waiting_.load(), reopened_.load(), failovers_.load(), broken_.load()};
+  return {running_.load(),   waiting_.load(), reopened_.load(),
+          failovers_.load(), broken_.load(),  tokens_.load()};
 }
 
 // --- queue
@@ -428,7 +429,10 @@ void SessionManager::handle(const Token& message) {
   Session* session = current(message.session, message.epoch);
   if (session == nullptr || session->state == State::kOpening || message.ticket != session->ticket) return;
   if (message.position != static_cast<int>(session->tokens.size())) return;  // repeated: already committed
-  if (message.sampled.token >= 0) session->tokens.push_back(message.sampled.token);
+  if (message.sampled.token >= 0) {
+    session->tokens.push_back(message.sampled.token);
+    tokens_.fetch_add(1, std::memory_order_relaxed);
+  }
   std::shared_ptr<SessionObserver> observer = session->observer;
   // A token that was on its way when the route broke is good, but does not mend the route.
   if (session->state == State::kRunning || message.finish != FinishReason::kNone)

@@ -120,6 +120,7 @@ struct SessionStats {
   int64_t reopened = 0;   // after preemption, since start
   int64_t failovers = 0;  // since start
   int64_t broken = 0;     // of running: waiting for a route
+  int64_t tokens = 0;     // committed since start
 };
 
 // submit(), cancel(), deliver(), stats(): any thread. Everything else happens on the executor.
@@ -204,7 +205,7 @@ class SessionManager final : public Inbox {
   Router& router_;
   const Clock& clock_;
   std::atomic<uint64_t> next_id_;
-  std::atomic<int64_t> waiting_{0}, running_{0}, reopened_{0}, failovers_{0}, broken_{0};
+  std::atomic<int64_t> waiting_{0}, running_{0}, reopened_{0}, failovers_{0}, broken_{0}, tokens_{0};
 
   // Executor only.
   std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;

@@ -69,6 +69,7 @@ struct ModelView {
   int uncovered = -1;  // first block that no ready instance chain reaches; -1: a route exists
   std::string reason;  // of the plan
   cluster::SessionStats sessions;
+  double tokens_per_s = 0;  // of all sessions, over the last seconds
 };
 struct ClusterView {
   std::vector<WorkerView> workers;
@@ -130,6 +131,8 @@ class Coordinator {
   class ModelRouter;
   struct Model {
     ServedModel served;
+    int64_t tokens = 0;  // when they were last counted
+    double tokens_per_s = 0;
     std::map<std::string, std::string>
         failed_loads;  // worker → error, so that it is not asked again and again
   };
@@ -138,6 +141,8 @@ class Coordinator {
   void on_heartbeat(Member& member, Heartbeat heartbeat);
   void lose(const std::string& worker, Status cause);
   void check_leases();
+  void count_tokens();
+  void ask_for_probes(const std::string& worker);
   void plan_soon(std::chrono::milliseconds delay);
   void plan_now();
   ClusterSnapshot snapshot() const;
@@ -181,6 +186,7 @@ class Coordinator {
   bool plan_pending_ = false;
   MonotonicTime plan_due_{};
   TimerId lease_timer_ = 0;
+  MonotonicTime counted_at_{};
 };
 
 }  // namespace tessera::control

@@ -82,6 +82,7 @@ Json model_json(const control::ModelView& model) {
           {"covered", model.uncovered < 0},
           {"uncovered_from", model.uncovered < 0 ? Json() : Json(model.uncovered)},
           {"reason", model.reason},
+          {"tokens_per_s", model.tokens_per_s},
           {"sessions",
            {{"running", model.sessions.running},
             {"waiting", model.sessions.waiting},
