@@ -8,6 +8,7 @@ namespace tessera::cluster {
 namespace {
 
 const SystemClock kSystemClock;
+constexpr std::chrono::milliseconds kFirstRetry{25}, kLongestRetry{2000};
 
 // Of the operating system's entropy: a peer must not guess it.
 uint64_t draw_ticket() {
@@ -151,16 +152,17 @@ void SessionManager::find_route(Session& session) {
     fail(session.id, choice.status());
     return;
   }
-  if (session.state == State::kBroken) return;  // its timer runs
-  session.state = State::kBroken;
-  broken_.fetch_add(1);
-  executor_.cancel(session.timer);
-  session.timer = executor_.post_after(
-      options_.failover_timeout, [this, id = session.id, reason = choice.status()] { fail(id, reason); });
+  park(session);
+  if (session.routeless_since == MonotonicTime{}) session.routeless_since = clock_.now();
+  const auto left = options_.failover_timeout - (clock_.now() - session.routeless_since);
+  session.timer =
+      executor_.post_after(std::max<std::chrono::nanoseconds>(left, std::chrono::nanoseconds(0)),
+                           [this, id = session.id, reason = choice.status()] { fail(id, reason); });
 }
 
 void SessionManager::take_route(Session& session, RouteChoice choice) {
   if (session.state == State::kBroken) broken_.fetch_sub(1);
+  session.routeless_since = {};
   if (session.route != nullptr && session.state != State::kWaiting)
     for (const Hop& hop : *session.route)
       if (std::find(choice.route.begin(), choice.route.end(), hop) == choice.route.end())
@@ -321,6 +323,7 @@ void SessionManager::break_route(Session& session, const std::string& inbox, con
                         {},
                         false};
   }
+  const bool again = session.failovers > 0 && session.failed == inbox;
   session.broken = cause.with_context("worker " + inbox + " was lost");
   session.failed = inbox;
   if (++session.failovers > options_.max_failovers) {
@@ -328,7 +331,24 @@ void SessionManager::break_route(Session& session, const std::string& inbox, con
     return;
   }
   failovers_.fetch_add(1);
-  find_route(session);
+  if (!again || options_.failover_timeout.count() == 0) {
+    find_route(session);
+    return;
+  }
+  // No better hop was known than the one that failed just before: it gets a moment, longer each time.
+  const auto delay = std::min(kFirstRetry * (1 << std::min(session.failovers, 10)), kLongestRetry);
+  park(session);
+  session.timer = executor_.post_after(delay, [this, id = session.id] {
+    if (auto found = sessions_.find(id); found != sessions_.end()) find_route(*found->second);
+  });
+}
+
+// Without a route for now; the caller sets the timer that ends that.
+void SessionManager::park(Session& session) {
+  executor_.cancel(session.timer);
+  if (session.state == State::kBroken) return;
+  session.state = State::kBroken;
+  broken_.fetch_add(1);
 }
 
 void SessionManager::report_failover(Session& session, bool recovered) {

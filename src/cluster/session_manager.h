@@ -163,8 +163,9 @@ class SessionManager final : public Inbox {
     std::string failed;  // likewise: the inbox that broke it
     Failover failover;   // the first since the last token
     MonotonicTime broken_since{};
-    int failovers = 0;    // since the last token
-    std::string inexact;  // the last reason that the observer heard
+    MonotonicTime routeless_since{};  // the router knows no route; zero: it does
+    int failovers = 0;                // since the last token
+    std::string inexact;              // the last reason that the observer heard
     TimerId timer = 0;
     uint64_t arrival = 0;
   };
@@ -181,6 +182,7 @@ class SessionManager final : public Inbox {
   void start_hops(Session& session);
   void close_hops(const Session& session);
   void close_again(const std::string& inbox, const CloseSession& close, int tries);
+  void park(Session& session);
   void break_route(Session& session, const std::string& inbox, const Status& cause);
   void report_failover(Session& session, bool recovered);
   void on_open_timeout(SessionId id);

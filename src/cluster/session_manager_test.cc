@@ -347,6 +347,7 @@ TEST_F(FailoverTest, AFaultThatMovesWithTheSessionEndsIt) {
   for (Epoch epoch = 1; epoch < 40 && heard->failures.empty(); ++epoch) {
     live_.failed.clear();
     send(Failed{id, epoch, 1, unavailable("crashed"), ""});
+    executor_.advance(2s);  // the same hop again: it is given a moment
   }
   EXPECT_EQ(heard->failures.size(), 1u);
 }

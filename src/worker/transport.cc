@@ -73,7 +73,10 @@ void WorkerTransport::from_gateway(const std::string& to, Message message) {
 }
 
 void WorkerTransport::from_peer(const std::string& to, Message message) {
-  if (std::holds_alternative<Rows>(message) || std::holds_alternative<Token>(message)) deliver(to, message);
+  if (!std::holds_alternative<Rows>(message) && !std::holds_alternative<Token>(message)) return;
+  const SessionId session = session_of(message);
+  std::optional<Message> answer = answer_for_undelivered(message, to, "worker " + to + " takes no messages");
+  if (!deliver(to, message)) report(session, std::move(answer));  // else the session would wait for ever
 }
 
 void WorkerTransport::send(const std::string& to, Message message) {

@@ -96,6 +96,16 @@ TEST_F(WorkerTransportTest, APeerMaySendRowsAndTokensOnly) {
   EXPECT_EQ(engine_.got.size(), 1u);
 }
 
+TEST_F(WorkerTransportTest, RowsThatAnEngineDoesNotTakeBreakTheSession) {
+  open(5);
+  engine_.willing = false;
+  transport_.from_peer("w1/a", rows(5));
+  ASSERT_EQ(uplink_.gateway.size(), 1u);
+  EXPECT_NE(std::get_if<Failed>(&uplink_.gateway[0].message), nullptr);
+  transport_.from_peer("w1/a", rows(99));  // of a session that is not open here: nobody to tell
+  EXPECT_EQ(uplink_.gateway.size(), 1u);
+}
+
 TEST_F(WorkerTransportTest, SessionsOfALostGatewayAreClosed) {
   open(5);
   open(6, 3);
