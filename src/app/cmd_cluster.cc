@@ -6,51 +6,11 @@
 #include <thread>
 
 #include "app/commands.h"
-#include "app/gateway_file.h"
+#include "app/gateway_client.h"
 #include "base/json.h"
-#include "net/http_client.h"
 
 namespace tessera::app {
 namespace {
-
-struct ClusterOptions {
-  std::string gateway;
-  std::string api_key;
-  bool json = false;
-  template <typename V>
-  void fields(V& v) {
-    v("gateway", gateway, "URL of the gateway; default: the one whose state lies in TESSERA_HOME");
-    v("api-key", api_key, "its API key");
-    v("json", json, "for scripts");
-  }
-};
-
-Result<Json> ask(const ClusterOptions& options, const std::string& method, const std::string& path,
-                 const Json& body = Json()) {
-  GatewayAddress address{options.gateway, options.api_key};
-  if (options.gateway.empty()) {
-    TESSERA_ASSIGN_OR_RETURN(address, read_gateway_file());
-    if (!options.api_key.empty()) address.api_key = options.api_key;
-  }
-  while (address.url.ends_with('/')) address.url.pop_back();
-  net::HttpClientRequest request;
-  request.method = method;
-  request.url = address.url + path;
-  request.total_timeout = std::chrono::seconds(60);
-  if (!address.api_key.empty()) request.headers.emplace_back("Authorization", "Bearer " + address.api_key);
-  if (!body.is_null()) {
-    request.headers.emplace_back("Content-Type", "application/json");
-    request.body = dump_json(body);
-  }
-  auto reply = net::http_request(request);
-  if (!reply.ok()) return reply.status().with_context("the gateway at " + address.url);
-  Result<Json> answer = parse_json(reply->body);
-  if (reply->status == 200 && answer.ok()) return answer;
-  std::string why = "status " + std::to_string(reply->status);
-  if (answer.ok() && answer->is_object() && answer->contains("error"))
-    why = (*answer)["error"].value("message", why);
-  return Status(reply->status == 404 ? Code::kNotFound : Code::kUnavailable, why);
-}
 
 std::string text_of(const Json& object, const char* key) {
   return object.contains(key) && object[key].is_string() ? object[key].get<std::string>() : std::string();
@@ -122,7 +82,7 @@ struct StatusOptions : ClusterOptions {
 
 int status(const StatusOptions& options) {
   for (;;) {
-    auto cluster = ask(options, "GET", "/api/v1/cluster");
+    auto cluster = ask_gateway(options, "GET", "/api/v1/cluster");
     if (options.watch && isatty(STDOUT_FILENO) != 0) std::printf("\033[H\033[2J");
     if (!cluster.ok()) {
       report(cluster.status());
@@ -139,7 +99,7 @@ int status(const StatusOptions& options) {
 }
 
 int plan(const ClusterOptions& options) {
-  auto answer = ask(options, "GET", "/api/v1/cluster/plan");
+  auto answer = ask_gateway(options, "GET", "/api/v1/cluster/plan");
   if (!answer.ok()) return report(answer.status());
   if (!options.json) {
     std::printf("%s", text_of(*answer, "table").c_str());
@@ -163,11 +123,11 @@ struct DrainOptions : ClusterOptions {
 
 int drain(const DrainOptions& options) {
   if (options.worker.empty()) return report(invalid_argument("say which worker: tessera drain WORKER"));
-  auto answer = ask(options, "POST", "/api/v1/cluster/drain", Json{{"worker", options.worker}});
+  auto answer = ask_gateway(options, "POST", "/api/v1/cluster/drain", Json{{"worker", options.worker}});
   if (!answer.ok()) return report(answer.status());
   for (bool told = false; !options.no_wait;) {
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    auto cluster = ask(options, "GET", "/api/v1/cluster");
+    auto cluster = ask_gateway(options, "GET", "/api/v1/cluster");
     if (!cluster.ok()) return report(cluster.status());
     const Json* found = nullptr;
     for (const Json& worker : (*cluster)["workers"])
@@ -191,7 +151,7 @@ struct TokenOptions : ClusterOptions {
 };
 
 int token(const TokenOptions& options) {
-  auto answer = ask(options, "POST", "/api/v1/cluster/tokens", Json{{"rotate", options.rotate}});
+  auto answer = ask_gateway(options, "POST", "/api/v1/cluster/tokens", Json{{"rotate", options.rotate}});
   if (!answer.ok()) return report(answer.status());
   if (options.json)
     std::printf("%s\n", dump_json(*answer).c_str());

@@ -9,6 +9,7 @@
 #include "app/model_shape.h"
 #include "app/range_engine.h"
 #include "base/clock.h"
+#include "fetch/model_name.h"
 #include "gateway/cluster_gateway.h"
 #include "gateway/cluster_routes.h"
 #include "gateway/session_completer.h"
@@ -94,6 +95,9 @@ class ServedModels {
     gateway::ClusterModel what;
     TESSERA_ASSIGN_OR_RETURN(what.shape, model_shape(opened, context));
     what.source = opened.source;
+    // Where else its bytes are: the file names of the store are the hub's.
+    if (std::error_code error; !std::filesystem::exists(name, error) && fetch::parse_hub_name(name).ok())
+      what.origin = name;
     what.load_options =
         dump_json(Json{{"dtype", model.dtype}, {"quantize", model.quantize}, {"kv_dtype", model.kv_dtype}});
     TESSERA_ASSIGN_OR_RETURN(what.encoding, parse_encoding(options_.activations));

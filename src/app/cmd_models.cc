@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
+#include "app/gateway_client.h"
 #include "base/json.h"
 #include "fetch/pull.h"
 
@@ -80,13 +81,12 @@ int pull(const PullOptions& options) {
   return kDone;
 }
 
-struct ModelsOptions {
+struct ModelsOptions : ClusterOptions {
   std::vector<std::string> words;
-  bool json = false;
   template <typename V>
   void fields(V& v) {
-    v("=ACTION", words, "nothing to list, or: rm NAME");
-    v("json", json, "machine-readable output");
+    v("=ACTION", words, "nothing to list, or: rm NAME; of a running gateway: served, load NAME, unload NAME");
+    ClusterOptions::fields(v);
   }
 };
 
@@ -115,6 +115,20 @@ int list_models(const fetch::ModelStore& store, bool json) {
   return kDone;
 }
 
+int list_served(const ModelsOptions& options) {
+  auto answer = ask_gateway(options, "GET", "/api/v1/models");
+  if (!answer.ok()) return report(answer.status());
+  if (options.json) {
+    std::printf("%s\n", dump_json(*answer).c_str());
+    return kDone;
+  }
+  for (const Json& model : (*answer)["models"])
+    std::printf(
+        "%-40s %s\n", model.value("name", "").c_str(),
+        model.value("covered", false) ? "ready" : model.value("reason", "no worker hosts it").c_str());
+  return kDone;
+}
+
 int models(const ModelsOptions& options) {
   const fetch::ModelStore store = open_store();
   if (options.words.empty() || (options.words.size() == 1 && options.words[0] == "list"))
@@ -123,7 +137,19 @@ int models(const ModelsOptions& options) {
     Status status = store.remove(options.words[1]);
     return status.ok() ? kDone : report(status);
   }
-  return report(invalid_argument("tessera models, or tessera models rm NAME"));
+  if (options.words.size() == 1 && options.words[0] == "served") return list_served(options);
+  if (options.words.size() == 2 && (options.words[0] == "load" || options.words[0] == "unload")) {
+    const std::string& name = options.words[1];
+    auto answer = options.words[0] == "load"
+                      ? ask_gateway(options, "POST", "/api/v1/models", Json{{"model", name}})
+                      : ask_gateway(options, "DELETE", "/api/v1/models/" + name);
+    if (!answer.ok()) return report(answer.status());
+    std::printf("%s %s\n", name.c_str(), options.words[0] == "load" ? "loads" : "is no longer served");
+    return kDone;
+  }
+  return report(
+      invalid_argument("tessera models, tessera models rm NAME, or of a running gateway: "
+                       "tessera models served, load NAME, unload NAME"));
 }
 
 }  // namespace
@@ -137,7 +163,8 @@ Command pull_command() {
 
 Command models_command() {
   auto options = std::make_shared<ModelsOptions>();
-  return {"models", "what is in the model store", "  tessera models\n  tessera models rm smollm2:135m",
+  return {"models", "what is in the model store, and what a gateway serves",
+          "  tessera models\n  tessera models rm smollm2:135m\n  tessera models load smollm2:135m",
           fields_of(*options), [options] { return models(*options); }};
 }
 

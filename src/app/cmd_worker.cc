@@ -102,6 +102,8 @@ Result<std::unique_ptr<worker::Node>> start_node(const WorkerOptions& options) {
   node.home = tessera_home();
   node.models = node.home / "models";
   node.version = TESSERA_VERSION;
+  node.hf_endpoint = environment("HF_ENDPOINT").value_or(node.hf_endpoint);
+  node.hf_token = environment("HF_TOKEN").value_or("");
   obs::log_info("worker", "measuring this machine");
   TESSERA_ASSIGN_OR_RETURN(node.capabilities, measure_worker(pool, isa));
   const uint64_t memory = options.memory.bytes > 0 ? options.memory.bytes : available_memory() / 5 * 4;

@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "cluster/worker_member.h"
+#include "fetch/hub_reader.h"
 #include "obs/log.h"
 #include "wire/address.h"
 #include "wire/control_client.h"
@@ -224,7 +225,7 @@ class NodeImpl final : public Node,
     return env;
   }
 
-  // This disk, then neighbours, then the gateway.
+  // This disk, then neighbours, then the gateway, then the hub that the model came from.
   std::vector<std::unique_ptr<fetch::RangeReader>> readers(const LoadInstance& load,
                                                            const fetch::MirrorManifest& manifest) {
     std::vector<std::unique_ptr<fetch::RangeReader>> result;
@@ -247,6 +248,8 @@ class NodeImpl final : public Node,
     auto gateway = wire::RemoteFiles::open(gateway_addresses_, identity_, std::string(wire::kGatewayDnsName));
     if (gateway.ok())
       result.push_back(std::make_unique<WireReader>("gateway", load.model, std::move(gateway).value()));
+    if (auto name = fetch::parse_hub_name(manifest.origin); !manifest.origin.empty() && name.ok())
+      result.push_back(fetch::make_hub_reader({*http_, options_.hf_endpoint, options_.hf_token, {}}, *name));
     return result;
   }
 
@@ -303,6 +306,7 @@ class NodeImpl final : public Node,
   const wire::Identity identity_;
   const IdentityFolder folder_;
   const std::string gateway_addresses_;
+  const std::unique_ptr<fetch::HttpGetter> http_ = fetch::make_net_getter();
   SystemClock clock_;
   std::string address_;
   WorkerTransport transport_;

@@ -23,6 +23,8 @@ struct NodeOptions {
   std::string version;
   WorkerCapabilities capabilities;
   std::filesystem::path models;  // where whole models may lie already, by name; empty: nowhere
+  std::string hf_endpoint = "https://huggingface.co";  // where a hub model's bytes are, too
+  std::string hf_token;
   std::function<Result<std::vector<std::string>>(const std::filesystem::path& model, BlockRange blocks)>
       needed_tensors;
   std::function<Result<std::unique_ptr<engine::Engine>>(const LoadInstance& load,
