@@ -59,7 +59,7 @@ struct Delta {
   std::vector<TokenId> token_ids;    // generated ids that this delta accounts for
   std::vector<TokenScore> logprobs;  // if asked for
   FinishReason finish = FinishReason::kNone;  // not kNone on a choice's last delta
-  std::string not_token_exact;  // as in Start, when it turns out later: from this delta on
+  std::string not_token_exact;                // as in Start, when it turns out later: from this delta on
 };
 
 struct Usage {

@@ -71,10 +71,10 @@ struct Hello {
 // Gateway → worker, answers Hello.
 struct Welcome {
   ProtocolRange protocol;
-  std::string gateway;  // inbox prefix of its session managers: "GATEWAY/MODEL"
+  std::string gateway;       // inbox prefix of its session managers: "GATEWAY/MODEL"
   uint64_t incarnation = 0;  // of the gateway: after a restart it knows no session of before
   uint64_t lease = 0;        // number of this membership; grows with every attach (invariant I5)
-  int lease_ms = 0;     // without a Heartbeat for so long the worker counts as lost
+  int lease_ms = 0;          // without a Heartbeat for so long the worker counts as lost
 };
 
 // Worker → gateway, three times a lease. Carries whole state: the latest one counts.

@@ -27,7 +27,8 @@ struct Hop {
   std::string worker;
   BlockRange blocks;                              // what this hop executes
   RowEncoding encoding = RowEncoding::kLossless;  // of the rows that it sends on
-  std::string address = {};  // "HOST:PORT[,HOST:PORT…]" where its neighbours reach it; empty within one process
+  std::string address =
+      {};  // "HOST:PORT[,HOST:PORT…]" where its neighbours reach it; empty within one process
   bool operator==(const Hop&) const = default;
 };
 using Route = std::vector<Hop>;  // covers [0, N) once, in order

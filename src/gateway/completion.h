@@ -28,8 +28,8 @@ class Completion final : public std::enable_shared_from_this<Completion> {
   struct Choice {
     SessionId session = 0;
     bool done = false;
-    bool begun = false;  // its first token has come
-    int tokens = 0;      // generated so far
+    bool begun = false;           // its first token has come
+    int tokens = 0;               // generated so far
     std::string not_token_exact;  // for its next delta
     std::unique_ptr<text::IncrementalDetokenizer> detokenizer;
     std::unique_ptr<text::StopMatcher> stops;
