@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "fetch/model_name.h"
 #include "gateway/cluster_gateway.h"
+#include "gateway/cluster_metrics.h"
 #include "gateway/cluster_routes.h"
 #include "gateway/session_completer.h"
 #include "obs/log.h"
@@ -154,6 +155,7 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
   ServedModels models(options, *cluster, metrics);
   for (const std::string& name : options.models) TESSERA_RETURN_IF_ERROR(models.load(name));
   health.set("control", true);
+  gateway::publish_cluster(metrics, cluster->coordinator());
   auto work = make_thread_executor("cluster-work");
   gateway::ClusterRoutes routes(*cluster,
                                 {[&models](const std::string& name) { return models.load(name); },
