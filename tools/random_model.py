@@ -121,12 +121,12 @@ def llama3_factors(theta):
 
 
 def vocabulary(size):
-    """Byte-level BPE without merges: every text has tokens, and every token a text."""
+    """Byte-level BPE with next to no merges: every text has tokens, and every token a text."""
     visible = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b]
     of_byte = {b: chr(b) for b in visible}
     for b in range(256):
         of_byte.setdefault(b, chr(256 + len(of_byte) - len(visible)))
-    tokens = [of_byte[b] for b in range(256)] + [f"w{i:x}" for i in range(256, size - 2)]
+    tokens = [of_byte[b] for b in range(256)] + [f"w{i:x}" for i in range(size - 258)]
     return tokens + ["<|begin|>", "<|end|>"], [1] * (size - 2) + [3, 3]
 
 
@@ -158,7 +158,7 @@ def write_gguf(shape, kind, path, rng, pools):
         "llama.attention.head_count_kv": shape["kv_heads"], "llama.attention.layer_norm_rms_epsilon": shape["eps"],
         "llama.rope.freq_base": shape["theta"], "llama.rope.dimension_count": HEAD_DIM, "llama.vocab_size": shape["vocab"],
         "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": token_types, "tokenizer.ggml.merges": ["w 1", "w 2"],
+        "tokenizer.ggml.token_type": token_types, "tokenizer.ggml.merges": ["w 0", "w 1"],
         "tokenizer.ggml.bos_token_id": shape["vocab"] - 2, "tokenizer.ggml.eos_token_id": shape["vocab"] - 1,
         "tokenizer.ggml.add_bos_token": True, "tokenizer.chat_template": TEMPLATE,
     }

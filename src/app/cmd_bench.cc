@@ -1,4 +1,6 @@
 // bench: throughput of a model in this process, or of any OpenAI-compatible server.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -238,10 +240,11 @@ Result<std::vector<int>> parse_sequences(const std::vector<std::string>& texts) 
 }
 
 void print(const std::vector<Row>& rows, const tensor::MachineLimits& limits, uint64_t weight_bytes,
-           bool json) {
+           uint64_t peak_bytes, bool json) {
   const double bandwidth_bound = limits.read_gb_per_s * 1e9 / static_cast<double>(weight_bytes);
   if (json) {
     OrderedJson all = {{"results", OrderedJson::array()},
+                       {"peak_memory_bytes", peak_bytes},
                        {"limits",
                         {{"read_gb_per_s", limits.read_gb_per_s},
                          {"fma_gflop_per_s", limits.fma_gflop_per_s},
@@ -278,8 +281,10 @@ int bench(BenchOptions& options) {
   if (!local.ok()) return report(local.status());
   auto rows = measure(**local, options, *sequences);
   if (!rows.ok()) return report(rows.status());
+  rusage used{};  // before the limits are measured, which takes memory of its own
+  getrusage(RUSAGE_SELF, &used);
   const tensor::MachineLimits limits = tensor::measure_limits((*local)->threads());
-  print(*rows, limits, (*local)->weight_bytes(), options.json);
+  print(*rows, limits, (*local)->weight_bytes(), static_cast<uint64_t>(used.ru_maxrss) * 1024, options.json);
   return kDone;
 }
 

@@ -7,11 +7,13 @@
 #include <cstdlib>
 #include <ctime>
 #include <numeric>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "tensor/cpu/cpu_backend.h"
 #include "tensor/cpu/isa.h"
+#include "tensor/cpu/limits.h"
 #include "tensor/cpu/thread_pool.h"
 
 namespace tessera::tensor {
@@ -49,37 +51,16 @@ double read_bandwidth(const KernelTable& kernels, ThreadPool& pool, double budge
   return static_cast<double>(kTasks * kFloats * 4) / seconds;
 }
 
-// Float operations a second of the float32 kernel on data that stays in the first-level cache.
-double kernel_peak(const KernelTable& kernels, ThreadPool& pool, double budget) {
-  constexpr int kK = 256, kRows = 60, kRepeats = 200;
-  const std::vector<float> x(kK * kRows, 0.5f), w(kK * kPanelRows, 0.25f);
-  const double seconds = time_of(budget, [&] {
-    pool.run({{pool.threads(), [&](int, int) {
-                 std::vector<float> tile(kRows * kPanelRows);
-                 MatmulCall call;
-                 call.layout.k = kK;
-                 call.layout.stride = kK * kPanelRows * 4;
-                 call.panels = reinterpret_cast<const uint8_t*>(w.data());
-                 call.panel_count = 1;
-                 call.rows = kRows;
-                 call.x = x.data();
-                 call.x_stride = kK;
-                 call.tile = tile.data();
-                 for (int i = 0; i < kRepeats; ++i) kernels.matmul(call);
-               }}});
-  });
-  return 2.0 * kK * kRows * kPanelRows * kRepeats * pool.threads() / seconds;
-}
-
 // Attention of one sequence: `rows` queries behind `context` earlier positions, 32 heads of 128 over 8 KV
-// heads.
-void bench_attention(Backend& backend, double budget, int64_t context, int64_t rows) {
+// heads. `scattered`: its pages lie in no order, as they do once sequences have come and gone.
+void bench_attention(Backend& backend, double budget, int64_t context, int64_t rows, bool scattered) {
   constexpr int kHeads = 32, kKvHeads = 8, kHeadDim = 128;
   const auto pages = static_cast<size_t>((context + rows + kKvBlockTokens - 1) / kKvBlockTokens);
   const int64_t page_bytes = backend.kv_page_bytes(kKvHeads, kHeadDim, DType::kF16);
   const auto memory = std::move(backend.allocate(pages * static_cast<uint64_t>(page_bytes))).value();
   std::vector<int32_t> table(pages);
   std::iota(table.begin(), table.end(), 0);
+  if (scattered) std::shuffle(table.begin(), table.end(), std::mt19937(1));
   StepSequence sequence;
   sequence.rows = static_cast<int32_t>(rows);
   sequence.start = static_cast<int32_t>(context);
@@ -96,8 +77,9 @@ void bench_attention(Backend& backend, double budget, int64_t context, int64_t r
   });
   const double pairs =
       static_cast<double>(rows) * (static_cast<double>(context) + static_cast<double>(rows) / 2);
-  fmt::print("attention of {} rows after {}: {:.1f} us, {:.1f} GFLOP/s, {:.1f} GB/s of pages\n", rows,
-             context, seconds * 1e6, 4 * pairs * kCols / seconds / 1e9,
+  fmt::print("attention of {} rows after {}, {} pages: {:.1f} us, {:.1f} GFLOP/s, {:.1f} GB/s of pages\n",
+             rows, context, scattered ? "scattered" : "consecutive", seconds * 1e6,
+             4 * pairs * kCols / seconds / 1e9,
              static_cast<double>(pages) * static_cast<double>(page_bytes) / seconds / 1e9);
 }
 
@@ -106,17 +88,17 @@ int bench(int threads, double budget) {
   const auto backend = make_cpu_backend(pool);
   one_thread = pool->threads() == 1;
   const double read = read_bandwidth(kernels_for(best_isa()), *pool, 4 * budget);
-  const double peak = kernel_peak(kernels_for(best_isa()), *pool, budget);
-  fmt::print("{}: reads {:.1f} GB/s, float32 kernel in cache {:.0f} GFLOP/s\n", backend->info().description,
-             read / 1e9, peak / 1e9);
+  const MachineLimits limits = measure_limits(pool->threads());
+  fmt::print("{}: reads {:.1f} GB/s, float32 {:.0f} GFLOP/s, int8 {:.0f} GOP/s\n",
+             backend->info().description, read / 1e9, limits.fma_gflop_per_s, limits.int8_gop_per_s);
   fmt::print("barrier {:.2f} us\n",
              1e6 * time_of(budget, [&] {
                std::vector<Phase> phases(1000, Phase{pool->threads(), [](int, int) {}});
                pool->run(std::move(phases));
              }) / 1000);
 
-  bench_attention(*backend, budget, 4096, 1);
-  bench_attention(*backend, budget, 0, 512);
+  for (const bool scattered : {false, true}) bench_attention(*backend, budget, 8191, 1, scattered);
+  bench_attention(*backend, budget, 0, 512, false);
 
   constexpr int64_t kN = 2048, kK = 2048;
   struct Case {
@@ -158,6 +140,7 @@ int bench(int threads, double budget) {
                              static_cast<double>(in_step);
       const double gbs = static_cast<double>(copies[0]->bytes()) / seconds;
       const double ops = 2.0 * static_cast<double>(rows * kN * kK) / seconds;
+      const double peak = 1e9 * (is_quantised(c.dtype) ? limits.int8_gop_per_s : limits.fma_gflop_per_s);
       fmt::print("{:>5} {:>5} {:>10.1f} {:>9.1f} {:>9.1f} {:>8.0f} {:>8.0f}\n", copies[0]->format(), rows,
                  seconds * 1e6, gbs / 1e9, ops / 1e9, 100 * gbs / read, 100 * ops / peak);
     }
