@@ -36,7 +36,7 @@ void print_status(const Json& cluster) {
     if (const std::string reason = text_of(model, "reason"); !reason.empty())
       std::printf("  %s\n", reason.c_str());
   }
-  std::printf("\n%-20s %-9s %-10s %-22s %s\n", "worker", "state", "memory", "hosts", "links");
+  std::printf("\n%-20s %-9s %-7s %-10s %-22s %s\n", "worker", "state", "via", "memory", "hosts", "links");
   for (const Json& worker : cluster["workers"]) {
     std::string hosts, links;
     for (const Json& instance : worker["instances"]) {
@@ -56,8 +56,8 @@ void print_status(const Json& cluster) {
                     text_of(link, "peer").c_str(), link["rtt_ms"].get<double>());
       links += text;
     }
-    std::printf("%-20s %-9s %-10s %-22s %s\n", text_of(worker, "name").c_str(),
-                text_of(worker, "state").c_str(),
+    std::printf("%-20s %-9s %-7s %-10s %-22s %s\n", text_of(worker, "name").c_str(),
+                text_of(worker, "state").c_str(), worker["relay"].get<bool>() ? "relay" : "direct",
                 format_bytes(worker["memory_bytes"].get<uint64_t>()).c_str(), hosts.c_str(), links.c_str());
     if (const std::string why = text_of(worker, "lost_because");
         text_of(worker, "state") == "lost" && !why.empty())

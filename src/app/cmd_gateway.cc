@@ -140,6 +140,20 @@ class ServedModels {
   std::unique_ptr<Executor> prepare_;  // ends before the completers
 };
 
+void publish_relay_gauges(obs::Metrics& metrics, gateway::ClusterGateway& cluster) {
+  auto& open = metrics.gauge("tessera_relay_tunnels", "Tunnels to workers behind NAT, now");
+  auto& opened = metrics.gauge("tessera_relay_tunnels_opened", "Tunnels since the start");
+  auto& refused = metrics.gauge("tessera_relay_tunnels_refused", "Tunnels that were refused since the start");
+  auto& bytes = metrics.gauge("tessera_relay_bytes", "Bytes through tunnels since the start");
+  metrics.on_collect([&open, &opened, &refused, &bytes, &cluster] {
+    const wire::RelayStats stats = cluster.relay_stats();
+    open.set(static_cast<double>(stats.open));
+    opened.set(static_cast<double>(stats.opened));
+    refused.set(static_cast<double>(stats.refused));
+    bytes.set(static_cast<double>(stats.bytes));
+  });
+}
+
 Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
   gateway::ClusterGatewayOptions cluster_options;
   cluster_options.home = tessera_home();
@@ -152,6 +166,7 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
   obs::Metrics metrics;
   obs::Health health;
   TESSERA_ASSIGN_OR_RETURN(auto cluster, gateway::ClusterGateway::start(cluster_options));
+  publish_relay_gauges(metrics, *cluster);
   ServedModels models(options, *cluster, metrics);
   for (const std::string& name : options.models) TESSERA_RETURN_IF_ERROR(models.load(name));
   health.set("control", true);

@@ -28,6 +28,7 @@ struct WorkerOptions {
   std::string blocks;
   std::string listen = "0.0.0.0:0";
   std::string advertise;
+  std::string relay = "auto";
   int threads = 0;
   std::string device = "auto";
   std::string isa = "auto";
@@ -44,6 +45,8 @@ struct WorkerOptions {
     v("blocks", blocks, "host this block range and no other, e.g. 0:8; default: the gateway decides");
     v("listen", listen, "address and port for the other workers; port 0 = any free one");
     v("advertise", advertise, "HOST[:PORT],… at which the other workers reach this one");
+    v("relay", relay,
+      "through the gateway: auto = when it does not reach this worker, always, or never (then it must)");
     v("threads", threads, "threads of the CPU backend; 0 = one per core");
     v("device", device, "auto or cpu");
     v("isa", isa, "auto, portable, avx2 or avx512: force a kernel path");
@@ -65,6 +68,13 @@ Result<BlockRange> parse_pinned(const std::string& text) {
       return range;
   }
   return invalid_argument("--blocks takes one range such as 0:8, not '" + text + "'");
+}
+
+Result<worker::RelayMode> parse_relay(const std::string& text) {
+  if (text == "auto") return worker::RelayMode::kAuto;
+  if (text == "always") return worker::RelayMode::kAlways;
+  if (text == "never") return worker::RelayMode::kNever;
+  return invalid_argument("--relay takes auto, always or never, not '" + text + "'");
 }
 
 // The gateway's words on how a model is held, as this process's options.
@@ -99,6 +109,7 @@ Result<std::unique_ptr<worker::Node>> start_node(const WorkerOptions& options) {
   node.name = options.name;
   node.listen = options.listen;
   node.advertise = options.advertise;
+  TESSERA_ASSIGN_OR_RETURN(node.relay, parse_relay(options.relay));
   node.home = tessera_home();
   node.models = node.home / "models";
   node.version = TESSERA_VERSION;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -20,6 +21,7 @@ namespace tessera::gateway {
 namespace {
 
 constexpr std::string_view kName = "gateway";
+constexpr int64_t kRenewalCheck = 3600;  // seconds, at the latest
 
 std::string own_host_name() {
   char name[256] = "127.0.0.1";
@@ -59,8 +61,10 @@ class ClusterGatewayImpl final : public ClusterGateway,
     TESSERA_ASSIGN_OR_RETURN(database_, store::open_sqlite(options_.home / "state" / "tessera.db"));
     TESSERA_ASSIGN_OR_RETURN(identities_, control::Identities::open(*database_, clock_));
     const int64_t now = clock_.unix_time_ms() / 1000;
+    wire::CertificateAuthority::Options certificates;
+    certificates.certificate_life = options_.certificate_life;
     TESSERA_ASSIGN_OR_RETURN(wire::CertificateAuthority authority,
-                             wire::CertificateAuthority::open(options_.home / "tls", now));
+                             wire::CertificateAuthority::open(options_.home / "tls", certificates, now));
     authority_.emplace(std::move(authority));
     TESSERA_ASSIGN_OR_RETURN(wire::Identity identity, authority_->make_gateway_identity(kName, now));
     control::CoordinatorOptions coordinator;
@@ -70,7 +74,9 @@ class ClusterGatewayImpl final : public ClusterGateway,
     coordinator.lease = options_.lease;
     first_session_ = (coordinator.incarnation >> 24) << 24;
     coordinator_.emplace(coordinator, *this, *executor_, clock_);
-    TESSERA_ASSIGN_OR_RETURN(server_, wire::ControlServer::start(options_.listen, identity, *this));
+    identity_.emplace(std::move(identity));
+    TESSERA_ASSIGN_OR_RETURN(server_, wire::ControlServer::start(options_.listen, *identity_, *this));
+    recorder_->post([this] { renew_own(); });
     return {};
   }
 
@@ -90,6 +96,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
     return "tessera://" + with_port(hosts, server_->port()) + "/" + token.text();
   }
   int control_port() const override { return server_->port(); }
+  wire::RelayStats relay_stats() const override { return server_->relay_stats(); }
 
   cluster::SessionManager& add_model(ClusterModel model) override {
     const std::string name = model.shape.name;
@@ -166,6 +173,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
   struct Attached {
     std::shared_ptr<wire::WorkerStream> stream;
     uint64_t connection = 0;
+    bool checked = false;  // the database knows of nothing against it
   };
 
   // --- control port ---
@@ -180,6 +188,30 @@ class ClusterGatewayImpl final : public ClusterGateway,
     TESSERA_RETURN_IF_ERROR(identities_->admit(worker, worker).status());
     return issue(worker, csr_pem);
   }
+  Result<wire::Membership> renew_expired(const std::string& chain_pem, const std::string& csr_pem) override {
+    TESSERA_ASSIGN_OR_RETURN(const std::string worker,
+                             authority_->check_expired(chain_pem, csr_pem, clock_.unix_time_ms() / 1000));
+    TESSERA_ASSIGN_OR_RETURN(const Digest sum, wire::certificate_sha256(chain_pem));
+    TESSERA_RETURN_IF_ERROR(identities_->check_certificate(worker, to_hex(sum)));
+    return renew(worker, csr_pem);
+  }
+  // The gateway's own certificate, two thirds into its life; on recorder_.
+  void renew_own() {
+    const int64_t now = clock_.unix_time_ms() / 1000;
+    const auto info = wire::certificate_info(identity_->get()->chain_pem);
+    if (info.ok() && info->should_renew(now)) {
+      Result<wire::Identity> fresh = authority_->make_gateway_identity(kName, now);
+      Status status = fresh.ok() ? identity_->replace(std::move(fresh).value()) : fresh.status();
+      if (status.ok())
+        obs::log_info("cluster", "the gateway's certificate is renewed");
+      else
+        obs::log_warn("cluster", "the gateway's certificate could not be renewed",
+                      {{"why", status.message()}});
+    }
+    const int64_t wait = info.ok() ? info->renew_unix_s() - now : 0;
+    recorder_->post_after(std::chrono::seconds(std::clamp<int64_t>(wait, 1, kRenewalCheck)),
+                          [this] { renew_own(); });
+  }
   Result<wire::Membership> issue(const std::string& worker, const std::string& csr_pem) {
     TESSERA_ASSIGN_OR_RETURN(std::string chain,
                              authority_->issue(csr_pem, worker, clock_.unix_time_ms() / 1000));
@@ -190,21 +222,34 @@ class ClusterGatewayImpl final : public ClusterGateway,
     return wire::Membership{worker, std::move(chain)};
   }
 
+  // The database may wait for the disk, which gRPC's threads must not: the worker attaches when the recorder
+  // has looked it up. It says nothing before it hears Welcome.
   void on_attach(std::shared_ptr<wire::WorkerStream> stream, Hello hello) override {
-    if (auto known = identities_->find_worker(hello.worker); known.ok() && known->revoked) {
-      stream->close(Goodbye{"this worker was expelled: " + known->revoked_reason, true});
-      return;
-    }
     const uint64_t connection = ++last_connection_;
     std::shared_ptr<wire::WorkerStream> old;
     {
       MutexLock lock(mutex_);
-      Attached& attached = attached_[hello.worker];
-      old = std::exchange(attached.stream, std::move(stream));
-      attached.connection = connection;
+      old = std::exchange(attached_[hello.worker], {std::move(stream), connection, false}).stream;
     }
     if (old != nullptr) old->close(Goodbye{"this worker connected again", false});
-    coordinator_->attach(connection, std::move(hello));
+    recorder_->post([this, connection, hello = std::move(hello)] { check_attached(connection, hello); });
+  }
+  void check_attached(uint64_t connection, const Hello& hello) {
+    const auto known = identities_->find_worker(hello.worker);
+    MutexLock lock(mutex_);  // held until the coordinator's task is posted: on_detach's comes after it
+    auto found = attached_.find(hello.worker);
+    if (found == attached_.end() || found->second.connection != connection) return;
+    if (known.ok() && known->revoked) {
+      found->second.stream->close(Goodbye{"this worker was expelled: " + known->revoked_reason, true});
+      return;
+    }
+    found->second.checked = true;
+    coordinator_->attach(connection, hello);
+  }
+  bool may_relay(const std::string& worker) override {
+    MutexLock lock(mutex_);
+    auto found = attached_.find(worker);
+    return found != attached_.end() && found->second.checked;
   }
   void on_control(wire::WorkerStream& stream, ControlMessage message) override {
     if (const uint64_t connection = connection_of(stream); connection != 0)
@@ -225,6 +270,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
       connection = found->second.connection;
       attached_.erase(found);
     }
+    // Unknown to the coordinator if it was never checked: then nothing happens.
     coordinator_->detach(
         stream.worker(), connection,
         why.ok() ? unavailable("its connection ended") : why.with_context("its connection ended"));
@@ -300,6 +346,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
   std::unique_ptr<store::Database> database_;
   std::unique_ptr<control::Identities> identities_;
   std::optional<wire::CertificateAuthority> authority_;
+  std::optional<wire::LiveIdentity> identity_;
   uint64_t first_session_ = 0;
   std::atomic<uint64_t> last_connection_{0};
   Mutex mutex_;

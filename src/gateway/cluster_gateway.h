@@ -12,6 +12,7 @@
 #include "cluster/session_manager.h"
 #include "control/coordinator.h"
 #include "control/identities.h"
+#include "wire/relay.h"
 
 namespace tessera::gateway {
 
@@ -23,6 +24,7 @@ struct ClusterGatewayOptions {
   std::chrono::milliseconds lease{3000};
   std::chrono::seconds token_life{24 * 3600};
   std::chrono::milliseconds failover_timeout{60'000};
+  std::chrono::seconds certificate_life{30 * 24 * 3600};  // of workers and of the gateway itself; all renew
 };
 
 // A model that workers shall host.
@@ -44,6 +46,7 @@ class ClusterGateway {
   // "tessera://HOST:PORT/TOKEN" with a new token. Rotating revokes all older ones.
   virtual Result<std::string> make_join_url(bool rotate) = 0;
   virtual int control_port() const = 0;
+  virtual wire::RelayStats relay_stats() const = 0;
 
   // The sessions of the model from now on; they stay valid until the gateway ends.
   virtual cluster::SessionManager& add_model(ClusterModel model) = 0;

@@ -4,6 +4,7 @@
 
 #include "api/errors.h"
 #include "control/plan_text.h"
+#include "wire/relay.h"
 
 namespace tessera::gateway {
 namespace {
@@ -59,6 +60,7 @@ Json worker_json(const control::WorkerView& worker) {
   Json json{{"name", worker.name},
             {"state", worker.state},
             {"address", worker.address},
+            {"relay", wire::is_relay_address(worker.address)},
             {"version", worker.version},
             {"device", worker.capabilities.device},
             {"memory_bytes", worker.capabilities.memory_bytes},

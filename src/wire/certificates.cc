@@ -14,7 +14,8 @@ namespace tessera::wire {
 namespace {
 
 constexpr int64_t kDay = 24 * 3600;
-constexpr int64_t kClockSkew = 3600;  // certificates begin earlier by it: workers' clocks differ
+// Certificates begin earlier by it: workers' clocks differ. No more than half the life of a short one.
+constexpr int64_t kClockSkew = 3600;
 constexpr size_t kMaxPem = 64 << 10;
 constexpr std::string_view kCurve = "prime256v1";
 
@@ -93,12 +94,12 @@ bool set_random_serial(X509* certificate) {
 
 // Version 3, serial, validity, subject and key; extensions and signature are the caller's.
 Result<CertificatePtr> new_certificate(std::string_view name, EVP_PKEY* key, int64_t now_unix_s,
-                                       int64_t days) {
+                                       int64_t life_s) {
   CertificatePtr certificate(X509_new());
   X509* x = certificate.get();
   if (x == nullptr || X509_set_version(x, X509_VERSION_3) != 1 || !set_random_serial(x) ||
-      ASN1_TIME_set(X509_getm_notBefore(x), now_unix_s - kClockSkew) == nullptr ||
-      ASN1_TIME_set(X509_getm_notAfter(x), now_unix_s + days * kDay) == nullptr ||
+      ASN1_TIME_set(X509_getm_notBefore(x), now_unix_s - std::min(kClockSkew, life_s / 2)) == nullptr ||
+      ASN1_TIME_set(X509_getm_notAfter(x), now_unix_s + life_s) == nullptr ||
       !set_common_name(X509_get_subject_name(x), name) || X509_set_pubkey(x, key) != 1)
     return openssl_error(Code::kInternal, "the certificate cannot be made");
   return certificate;
@@ -106,7 +107,7 @@ Result<CertificatePtr> new_certificate(std::string_view name, EVP_PKEY* key, int
 
 Result<CertificatePtr> new_authority(EVP_PKEY* key, int64_t now_unix_s, int64_t days) {
   TESSERA_ASSIGN_OR_RETURN(auto certificate,
-                           new_certificate("Tessera cluster authority", key, now_unix_s, days));
+                           new_certificate("Tessera cluster authority", key, now_unix_s, days * kDay));
   X509* x = certificate.get();
   if (X509_set_issuer_name(x, X509_get_subject_name(x)) != 1 ||
       !add_extension(x, x, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
@@ -114,6 +115,21 @@ Result<CertificatePtr> new_authority(EVP_PKEY* key, int64_t now_unix_s, int64_t 
       !add_extension(x, x, NID_subject_key_identifier, "hash") || X509_sign(x, key, EVP_sha256()) == 0)
     return openssl_error(Code::kInternal, "the authority's certificate cannot be made");
   return certificate;
+}
+
+// A request that proves its key.
+Result<RequestPtr> checked_request(const std::string& csr_pem) {
+  if (csr_pem.size() > kMaxPem) return invalid_argument("a certificate request of more than 64 KiB");
+  BioPtr in = memory_bio(csr_pem);
+  RequestPtr request(PEM_read_bio_X509_REQ(in.get(), nullptr, no_passphrase, nullptr));
+  if (request == nullptr)
+    return openssl_error(Code::kInvalidArgument, "not a certificate request in PEM form");
+  EVP_PKEY* key = X509_REQ_get0_pubkey(request.get());
+  if (key == nullptr || !is_p256(key))
+    return openssl_error(Code::kInvalidArgument, "the request's key is not of ECDSA P-256");
+  if (X509_REQ_verify(request.get(), key) != 1)
+    return openssl_error(Code::kInvalidArgument, "the request is not signed with its own key");
+  return request;
 }
 
 int64_t unix_time(const ASN1_TIME* time) {
@@ -230,8 +246,9 @@ struct CertificateAuthority::Keys {
 
   // Signs a certificate for `subject_key`; names.front() is the common name, all are DNS names.
   Result<std::string> sign(EVP_PKEY* subject_key, const std::vector<std::string>& names, int64_t now_unix_s,
-                           int64_t days) const {
-    TESSERA_ASSIGN_OR_RETURN(auto made, new_certificate(names.front(), subject_key, now_unix_s, days));
+                           std::chrono::seconds life) const {
+    TESSERA_ASSIGN_OR_RETURN(auto made,
+                             new_certificate(names.front(), subject_key, now_unix_s, life.count()));
     std::string alternatives;
     for (const auto& name : names) alternatives += (alternatives.empty() ? "DNS:" : ",DNS:") + name;
     X509* x = made.get();
@@ -258,7 +275,7 @@ Result<CertificateAuthority> CertificateAuthority::open(const std::filesystem::p
   const bool has_key = std::filesystem::exists(key_file),
              has_certificate = std::filesystem::exists(certificate_file);
   CertificateAuthority authority;
-  authority.certificate_days_ = options.certificate_days;
+  authority.certificate_life_ = options.certificate_life;
   if (has_key && has_certificate) {
     TESSERA_ASSIGN_OR_RETURN(auto key_pem, read_file(key_file, kMaxPem));
     TESSERA_ASSIGN_OR_RETURN(authority.certificate_pem_, read_file(certificate_file, kMaxPem));
@@ -289,18 +306,28 @@ Result<CertificateAuthority> CertificateAuthority::open(const std::filesystem::p
 Result<std::string> CertificateAuthority::issue(const std::string& csr_pem, std::string_view worker,
                                                 int64_t now_unix_s) const {
   TESSERA_RETURN_IF_ERROR(check_identity_name(worker));
-  if (csr_pem.size() > kMaxPem) return invalid_argument("a certificate request of more than 64 KiB");
-  BioPtr in = memory_bio(csr_pem);
-  RequestPtr request(PEM_read_bio_X509_REQ(in.get(), nullptr, no_passphrase, nullptr));
-  if (request == nullptr)
-    return openssl_error(Code::kInvalidArgument, "not a certificate request in PEM form");
+  TESSERA_ASSIGN_OR_RETURN(RequestPtr request, checked_request(csr_pem));
   EVP_PKEY* key = X509_REQ_get0_pubkey(request.get());
-  if (key == nullptr || !is_p256(key))
-    return openssl_error(Code::kInvalidArgument, "the request's key is not of ECDSA P-256");
-  if (X509_REQ_verify(request.get(), key) != 1)
-    return openssl_error(Code::kInvalidArgument, "the request is not signed with its own key");
-  TESSERA_ASSIGN_OR_RETURN(auto pem, keys_->sign(key, {std::string(worker)}, now_unix_s, certificate_days_));
+  TESSERA_ASSIGN_OR_RETURN(auto pem, keys_->sign(key, {std::string(worker)}, now_unix_s, certificate_life_));
   return pem + certificate_pem_;
+}
+
+Result<std::string> CertificateAuthority::check_expired(const std::string& chain_pem,
+                                                        const std::string& csr_pem,
+                                                        int64_t now_unix_s) const {
+  const auto denied = [](std::string why) { return Status(Code::kPermissionDenied, std::move(why)); };
+  TESSERA_ASSIGN_OR_RETURN(RequestPtr request, checked_request(csr_pem));
+  TESSERA_ASSIGN_OR_RETURN(CertificatePtr certificate, certificate_from_pem(chain_pem));
+  TESSERA_ASSIGN_OR_RETURN(CertificateInfo info, certificate_info(chain_pem));
+  const EVP_PKEY* key = X509_get0_pubkey(certificate.get());
+  if (X509_verify(certificate.get(), X509_get0_pubkey(keys_->certificate.get())) != 1)
+    return openssl_error(Code::kPermissionDenied, "the expired certificate is not of this cluster");
+  if (key == nullptr || EVP_PKEY_eq(key, X509_REQ_get0_pubkey(request.get())) != 1)
+    return denied("the request is not signed with the expired certificate's key");
+  if (info.not_after_unix_s + kRenewalGrace.count() < now_unix_s)
+    return denied("the certificate of " + info.name + " expired too long ago to renew: join again");
+  TESSERA_RETURN_IF_ERROR(check_identity_name(info.name));
+  return info.name;
 }
 
 Result<Identity> CertificateAuthority::make_gateway_identity(std::string_view name,
@@ -312,7 +339,7 @@ Result<Identity> CertificateAuthority::make_gateway_identity(std::string_view na
   TESSERA_ASSIGN_OR_RETURN(auto key, new_key());
   TESSERA_ASSIGN_OR_RETURN(identity.key_pem, key_to_pem(key.get()));
   TESSERA_ASSIGN_OR_RETURN(auto pem, keys_->sign(key.get(), {std::string(name), std::string(kGatewayDnsName)},
-                                                 now_unix_s, certificate_days_));
+                                                 now_unix_s, certificate_life_));
   identity.chain_pem = pem + certificate_pem_;
   return identity;
 }

@@ -3,6 +3,7 @@
 // every connection checks it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -13,6 +14,9 @@
 #include "base/status.h"
 
 namespace tessera::wire {
+
+// A certificate that has expired renews with its key for so long; later its worker joins anew.
+constexpr std::chrono::seconds kRenewalGrace = std::chrono::hours(30 * 24);
 
 // DNS name in the certificate of every gateway, and of nobody else: what a worker expects to reach.
 constexpr std::string_view kGatewayDnsName = "gateway.tessera";
@@ -42,9 +46,8 @@ struct CertificateInfo {
   int64_t not_before_unix_s = 0;
   int64_t not_after_unix_s = 0;
   // Two thirds of its life are over.
-  bool should_renew(int64_t now_unix_s) const {
-    return now_unix_s >= not_before_unix_s + (not_after_unix_s - not_before_unix_s) / 3 * 2;
-  }
+  int64_t renew_unix_s() const { return not_before_unix_s + (not_after_unix_s - not_before_unix_s) * 2 / 3; }
+  bool should_renew(int64_t now_unix_s) const { return now_unix_s >= renew_unix_s(); }
 };
 // Of the first certificate of a chain.
 Result<CertificateInfo> certificate_info(const std::string& chain_pem);
@@ -64,7 +67,7 @@ class CertificateAuthority {
  public:
   struct Options {
     int64_t authority_days = 3650;
-    int64_t certificate_days = 30;
+    std::chrono::seconds certificate_life = std::chrono::hours(30 * 24);
   };
   // The authority of that folder (ca.pem, ca.key with mode 0600), made when it is absent; the folder becomes
   // its owner's alone. A certificate without its key is kCorrupt: a new authority would silently expel every
@@ -82,6 +85,10 @@ class CertificateAuthority {
   // what the request says of a name counts for nothing. InvalidArgument: the request is not one, or its
   // signature does not prove its key, or the key is not ECDSA P-256.
   Result<std::string> issue(const std::string& csr_pem, std::string_view worker, int64_t now_unix_s) const;
+  // The name that an expired certificate of this authority may be renewed for: the request is signed with its
+  // key, and it expired no longer than kRenewalGrace ago. PermissionDenied otherwise, with the reason.
+  Result<std::string> check_expired(const std::string& chain_pem, const std::string& csr_pem,
+                                    int64_t now_unix_s) const;
   // Key and certificate of a gateway; carries kGatewayDnsName beside its name.
   Result<Identity> make_gateway_identity(std::string_view name, int64_t now_unix_s) const;
 
@@ -94,7 +101,7 @@ class CertificateAuthority {
   std::unique_ptr<Keys> keys_;
   std::string certificate_pem_;
   Digest sha256_{};
-  int64_t certificate_days_ = 30;
+  std::chrono::seconds certificate_life_{};
 };
 
 }  // namespace tessera::wire

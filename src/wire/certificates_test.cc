@@ -54,7 +54,7 @@ TEST_F(Certificates, TheAuthorityIsMadeOnceAndItsKeyIsTheOwnersAlone) {
 }
 
 TEST_F(Certificates, AWorkersCertificateCarriesItsNameAndEndsInTime) {
-  auto authority = CertificateAuthority::open(folder_, {3650, 30}, kNow);
+  auto authority = CertificateAuthority::open(folder_, {3650, std::chrono::hours(30 * 24)}, kNow);
   ASSERT_TRUE(authority.ok());
   auto made = make_key_and_request("whatever");
   ASSERT_TRUE(made.ok());

@@ -1,5 +1,7 @@
 #include "wire/channel.h"
 
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
 #include <grpc/grpc_security_constants.h>
 #include <grpc/support/log.h>
 #include <grpcpp/create_channel.h>
@@ -27,6 +29,34 @@ void adopt_grpc_log() {
 int milliseconds(std::chrono::milliseconds time) {
   return static_cast<int>(time.count());
 }
+
+// For gRPC, once before the first handshake and at each of them.
+grpc_ssl_certificate_config_reload_status fetch_identity(void* server_identity,
+                                                         grpc_ssl_server_certificate_config** config) {
+  const auto identity = static_cast<ServerIdentity*>(server_identity)->changed();
+  if (identity == nullptr) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
+  const grpc_ssl_pem_key_cert_pair pair{identity->key_pem.c_str(), identity->chain_pem.c_str()};
+  *config = grpc_ssl_server_certificate_config_create(identity->ca_pem.c_str(), &pair, 1);
+  return *config == nullptr ? GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_FAIL
+                            : GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
+}
+
+// grpc::SslServerCredentials shows one certificate for ever; gRPC's C interface asks for it.
+class RenewableCredentials final : public grpc::ServerCredentials {
+ public:
+  RenewableCredentials(ServerIdentity& identity, grpc_ssl_client_certificate_request_type client)
+      : credentials_(grpc_ssl_server_credentials_create_with_options(
+            grpc_ssl_server_credentials_create_options_using_config_fetcher(client, fetch_identity,
+                                                                            &identity))) {}
+  ~RenewableCredentials() override { grpc_server_credentials_release(credentials_); }
+  void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>&) override {}
+
+ private:
+  int AddPortToServer(const std::string& address, grpc_server* server) override {
+    return grpc_server_add_http2_port(server, address.c_str(), credentials_);
+  }
+  grpc_server_credentials* const credentials_;
+};
 
 }  // namespace
 
@@ -123,15 +153,21 @@ std::shared_ptr<grpc::Channel> make_channel(const Address& address, const std::s
   return grpc::CreateCustomChannel(address.text(), grpc::SslCredentials(tls), arguments);
 }
 
-void configure_server(grpc::ServerBuilder& builder, const Address& listen, const Identity& identity,
+std::shared_ptr<const Identity> ServerIdentity::changed() {
+  auto now = identity_.get();
+  MutexLock lock(mutex_);
+  return std::exchange(given_, now) == now ? nullptr : now;
+}
+
+void configure_server(grpc::ServerBuilder& builder, const Address& listen, ServerIdentity& identity,
                       ClientCertificate client, const LinkOptions& options, int* port) {
   adopt_grpc_log();
-  grpc::SslServerCredentialsOptions tls(client == ClientCertificate::kRequired
-                                            ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
-                                            : GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
-  tls.pem_root_certs = identity.ca_pem;
-  tls.pem_key_cert_pairs.push_back({identity.key_pem, identity.chain_pem});
-  builder.AddListeningPort(listen.text(), grpc::SslServerCredentials(tls), port);
+  builder.AddListeningPort(listen.text(),
+                           std::make_shared<RenewableCredentials>(
+                               identity, client == ClientCertificate::kRequired
+                                             ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+                                             : GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY),
+                           port);
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes + kFramingBytes));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(options.keepalive_time));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(options.keepalive_timeout));

@@ -15,6 +15,7 @@
 #include "wire/address.h"
 #include "wire/certificates.h"
 #include "wire/link_options.h"
+#include "wire/live_identity.h"
 
 namespace tessera::wire {
 
@@ -29,8 +30,23 @@ std::shared_ptr<grpc::Channel> make_channel(const Address& address, const std::s
                                             const LinkOptions& options);
 
 enum class ClientCertificate { kAskedFor, kRequired };
-// Adds the port and the common settings; `port` is known after BuildAndStart.
-void configure_server(grpc::ServerBuilder& builder, const Address& listen, const Identity& identity,
+
+// What a server shows: at every handshake the identity as it is then. Thread-safe.
+class ServerIdentity {
+ public:
+  explicit ServerIdentity(LiveIdentity identity) : identity_(std::move(identity)) {}
+  // The identity if it is another than the last call gave, else null.
+  std::shared_ptr<const Identity> changed();
+
+ private:
+  const LiveIdentity identity_;
+  Mutex mutex_;
+  std::shared_ptr<const Identity> given_ TESSERA_GUARDED_BY(mutex_);
+};
+
+// Adds the port and the common settings; `port` is known after BuildAndStart. `identity` must outlive the
+// server.
+void configure_server(grpc::ServerBuilder& builder, const Address& listen, ServerIdentity& identity,
                       ClientCertificate client, const LinkOptions& options, int* port);
 
 // The common name of the client's verified certificate; empty without one.

@@ -8,6 +8,8 @@
 #include "wire/channel.h"
 #include "wire/files_service.h"
 #include "wire/protocol.h"
+#include "wire/reach.h"
+#include "wire/relay_hub.h"
 #include "wire/server_stream.h"
 
 namespace tessera::wire {
@@ -17,6 +19,8 @@ namespace pb = tessera::v1;
 
 constexpr std::chrono::seconds kHelloTimeout{10};
 constexpr std::chrono::seconds kGoodbyeTimeout{2};
+constexpr std::chrono::seconds kProbeTimeout{3};
+constexpr int kMaxProbes = 64;  // that wait
 
 class AttachStream final : public ServerStream, public WorkerStream {
  public:
@@ -106,13 +110,21 @@ class RefusedStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   void OnDone() override { delete this; }
 };
 
-using ControlService = pb::Control::WithRawCallbackMethod_Attach<
+using UnaryService = pb::Control::WithCallbackMethod_Probe<
     pb::Control::WithCallbackMethod_Renew<pb::Control::WithCallbackMethod_Join<pb::Control::Service>>>;
+using ControlService = pb::Control::WithRawCallbackMethod_Attach<
+    pb::Control::WithRawCallbackMethod_Relay<pb::Control::WithCallbackMethod_RelayListen<UnaryService>>>;
 
 class ControlServerImpl final : public ControlServer, private ControlService {
  public:
-  ControlServerImpl(ControlHandler& handler, const LinkOptions& options)
-      : handler_(handler), options_(options), files_(handler, pool_) {}
+  ControlServerImpl(const LiveIdentity& gateway, ControlHandler& handler, const LinkOptions& options,
+                    const RelayLimits& relay)
+      : gateway_(gateway),
+        server_identity_(gateway),
+        handler_(handler),
+        options_(options),
+        relay_([this](const std::string& worker) { return handler_.may_relay(worker); }, relay),
+        files_(handler, pool_) {}
   ~ControlServerImpl() override {
     if (server_ == nullptr) return;
     server_->Shutdown(std::chrono::system_clock::now());
@@ -120,10 +132,10 @@ class ControlServerImpl final : public ControlServer, private ControlService {
     server_.reset();  // before the pool, on which its last calls may still run
   }
 
-  Status listen(const std::string& listen, const Identity& gateway) {
+  Status listen(const std::string& listen) {
     TESSERA_ASSIGN_OR_RETURN(const Address address, parse_listen_address(listen));
     grpc::ServerBuilder builder;
-    configure_server(builder, address, gateway, ClientCertificate::kAskedFor, options_, &port_);
+    configure_server(builder, address, server_identity_, ClientCertificate::kAskedFor, options_, &port_);
     builder.RegisterService(static_cast<ControlService*>(this));
     builder.RegisterService(&files_);
     server_ = builder.BuildAndStart();
@@ -132,6 +144,7 @@ class ControlServerImpl final : public ControlServer, private ControlService {
     return {};
   }
   int port() const override { return port_; }
+  RelayStats relay_stats() const override { return relay_.stats(); }
 
  private:
   grpc::ServerUnaryReactor* Join(grpc::CallbackServerContext* context, const pb::JoinRequest* request,
@@ -147,14 +160,45 @@ class ControlServerImpl final : public ControlServer, private ControlService {
                                   pb::Membership* response) override {
     auto* reactor = context->DefaultReactor();
     const std::string worker = peer_name(*context);
-    if (worker.empty()) {
+    if (worker.empty() && request->expired_chain_pem().empty()) {
       reactor->Finish(to_grpc({Code::kPermissionDenied, "a renewal needs the certificate that it renews"}));
       return reactor;
     }
     pool_.run([this, reactor, request, response, worker] {
-      answer(reactor, handler_.renew(worker, request->csr_pem()), response);
+      answer(reactor,
+             worker.empty() ? handler_.renew_expired(request->expired_chain_pem(), request->csr_pem())
+                            : handler_.renew(worker, request->csr_pem()),
+             response);
     });
     return reactor;
+  }
+  grpc::ServerUnaryReactor* Probe(grpc::CallbackServerContext* context, const pb::ProbeRequest* request,
+                                  pb::ProbeAnswer* response) override {
+    auto* reactor = context->DefaultReactor();
+    const std::string worker = peer_name(*context);
+    if (worker.empty()) {
+      reactor->Finish(to_grpc({Code::kPermissionDenied, "probes are for members of the cluster only"}));
+      return reactor;
+    }
+    if (++probing_ > kMaxProbes) {
+      --probing_;
+      reactor->Finish(to_grpc(resource_exhausted("too many probes at once: try again later")));
+      return reactor;
+    }
+    probes_.run([this, reactor, request, response, worker] {
+      auto reached = reach_peer(request->addresses(), *gateway_.get(), worker, options_, kProbeTimeout);
+      --probing_;
+      if (reached.ok()) response->set_reached(*reached);
+      reactor->Finish(to_grpc(reached.status()));
+    });
+    return reactor;
+  }
+  RelayHub::ListenReactor* RelayListen(grpc::CallbackServerContext* context,
+                                       const pb::RelayListenRequest*) override {
+    return relay_.open_listener(context, peer_name(*context));
+  }
+  RelayHub::EndReactor* Relay(grpc::CallbackServerContext* context) override {
+    return relay_.open_end(context, peer_name(*context));
   }
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Attach(
       grpc::CallbackServerContext* context) override {
@@ -176,10 +220,15 @@ class ControlServerImpl final : public ControlServer, private ControlService {
     reactor->Finish(to_grpc(membership.status()));
   }
 
+  const LiveIdentity gateway_;
+  ServerIdentity server_identity_;
   ControlHandler& handler_;
   const LinkOptions options_;
+  RelayHub relay_;
   std::unique_ptr<Executor> timers_ = make_thread_executor("control-timers");
   BlockingPool pool_{"control-calls"};
+  BlockingPool probes_{"control-probes"};
+  std::atomic<int> probing_{0};
   FilesService files_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
@@ -188,10 +237,12 @@ class ControlServerImpl final : public ControlServer, private ControlService {
 }  // namespace
 
 Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& listen,
-                                                            const Identity& gateway, ControlHandler& handler,
-                                                            const LinkOptions& options) {
-  auto server = std::make_unique<ControlServerImpl>(handler, options);
-  TESSERA_RETURN_IF_ERROR(server->listen(listen, gateway));
+                                                            const LiveIdentity& gateway,
+                                                            ControlHandler& handler,
+                                                            const LinkOptions& options,
+                                                            const RelayLimits& relay) {
+  auto server = std::make_unique<ControlServerImpl>(gateway, handler, options, relay);
+  TESSERA_RETURN_IF_ERROR(server->listen(listen));
   return std::unique_ptr<ControlServer>(std::move(server));
 }
 

@@ -9,6 +9,8 @@
 #include "wire/certificates.h"
 #include "wire/files.h"
 #include "wire/link_options.h"
+#include "wire/live_identity.h"
+#include "wire/relay.h"
 
 namespace tessera::wire {
 
@@ -42,7 +44,12 @@ class ControlHandler : public FileHandler {
  public:
   // PermissionDenied: the token is unknown or expired.
   virtual Result<Membership> join(const JoinRequest& request) = 0;
+  // The certificate of this name was shown in the TLS handshake.
   virtual Result<Membership> renew(const std::string& worker, const std::string& csr_pem) = 0;
+  // Nobody has looked at the chain: CertificateAuthority::check_expired() does.
+  virtual Result<Membership> renew_expired(const std::string& chain_pem, const std::string& csr_pem) = 0;
+  // Is this worker attached now? Only then do tunnels lead from and to it. Must not block.
+  virtual bool may_relay(const std::string& worker) = 0;
   // The Hello's worker is the certificate's, and its protocol one that this build speaks. The stream may be
   // kept beyond on_detach.
   virtual void on_attach(std::shared_ptr<WorkerStream> stream, Hello hello) = 0;
@@ -56,12 +63,14 @@ class ControlServer {
  public:
   // Listens on "HOST:PORT" (port 0: a free one); kUnavailable when it cannot.
   // `handler` must outlive the server.
-  static Result<std::unique_ptr<ControlServer>> start(const std::string& listen, const Identity& gateway,
+  static Result<std::unique_ptr<ControlServer>> start(const std::string& listen, const LiveIdentity& gateway,
                                                       ControlHandler& handler,
-                                                      const LinkOptions& options = {});
+                                                      const LinkOptions& options = {},
+                                                      const RelayLimits& relay = {});
   // Ends all streams and waits for the handler's calls to return.
   virtual ~ControlServer() = default;
   virtual int port() const = 0;
+  virtual RelayStats relay_stats() const = 0;
 };
 
 }  // namespace tessera::wire

@@ -37,6 +37,11 @@ class FakeGateway final : public ControlHandler {
     TESSERA_ASSIGN_OR_RETURN(auto chain, authority_.issue(csr_pem, worker, std::time(nullptr)));
     return Membership{worker, chain};
   }
+  Result<Membership> renew_expired(const std::string& chain_pem, const std::string& csr_pem) override {
+    TESSERA_ASSIGN_OR_RETURN(auto name, authority_.check_expired(chain_pem, csr_pem, std::time(nullptr)));
+    return renew(name, csr_pem);
+  }
+  bool may_relay(const std::string& worker) override { return stream(worker) != nullptr; }
   void on_attach(std::shared_ptr<WorkerStream> stream, Hello hello) override {
     stream->send(Welcome{kProtocol, "gateway", 1, ++leases, 3000});
     MutexLock lock(mutex_);
@@ -292,7 +297,7 @@ TEST_F(ControlTest, WhoHasNoFittingCertificateDoesNotAttach) {
   EXPECT_TRUE(fake_.hellos().empty());
   FakeWorker worker;
   auto expired =
-      attach(identity_from(*authority_, "alpha", std::time(nullptr) - 40 * 24 * 3600), worker, address_);
+      attach(identity_from(*authority_, "alpha", std::time(nullptr) - 70 * 24 * 3600), worker, address_);
   ASSERT_TRUE(eventually([&] { return worker.ended_for_good(); }));
   EXPECT_THAT(worker.why().message(), HasSubstr("expired"));
 }

@@ -1,64 +1,15 @@
-#include <netdb.h>
 #include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cerrno>
 
 #include "wire/address.h"
 #include "wire/control_client.h"
 #include "wire/openssl_handles.h"
+#include "wire/socket.h"
 
 namespace tessera::wire {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 using TlsPtr = std::unique_ptr<SSL, OpensslFree<SSL_free>>;
-
-// A connected or connecting socket; closed with it.
-class Socket {
- public:
-  explicit Socket(int fd) : fd_(fd) {}
-  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  ~Socket() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int fd() const { return fd_; }
-  // Waits until the socket is ready for `events`; false at the deadline.
-  bool wait(short events, SteadyClock::time_point deadline) const {
-    for (;;) {
-      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - SteadyClock::now());
-      pollfd entry{fd_, events, 0};
-      const int ready = ::poll(&entry, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
-      if (ready > 0) return true;
-      if (ready == 0 || errno != EINTR) return false;
-    }
-  }
-
- private:
-  int fd_;
-};
-
-Result<Socket> connect_to(const Address& address, SteadyClock::time_point deadline) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int error =
-          getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
-      error != 0)
-    return unavailable(address.text() + ": " + gai_strerror(error));
-  const std::unique_ptr<addrinfo, OpensslFree<freeaddrinfo>> owner(found);
-  for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
-    Socket socket(::socket(at->ai_family, at->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, at->ai_protocol));
-    if (socket.fd() < 0) continue;
-    const bool connected = ::connect(socket.fd(), at->ai_addr, at->ai_addrlen) == 0;
-    if (!connected && (errno != EINPROGRESS || !socket.wait(POLLOUT, deadline))) continue;
-    int error = 0;
-    socklen_t size = sizeof error;
-    if (getsockopt(socket.fd(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0) return socket;
-  }
-  return unavailable(address.text() + " does not answer");
-}
 
 // The handshake believes anybody: who it is, the caller finds out by the hash.
 Result<TlsPtr> shake_hands(const Socket& socket, SSL_CTX* context, SteadyClock::time_point deadline) {

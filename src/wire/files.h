@@ -10,6 +10,8 @@
 #include "base/status.h"
 #include "wire/certificates.h"
 #include "wire/link_options.h"
+#include "wire/live_identity.h"
+#include "wire/relay.h"
 
 namespace tessera::wire {
 
@@ -29,10 +31,12 @@ class FileHandler {
 // One process that serves files. Thread-safe; calls wait, and end by their deadlines.
 class RemoteFiles {
  public:
-  // `addresses`: "HOST:PORT,…", tried in order; `expected_name`: the worker's name, or kGatewayDnsName.
-  static Result<std::unique_ptr<RemoteFiles>> open(std::string_view addresses, const Identity& identity,
+  // `addresses`: "HOST:PORT,…", tried in order, or "relay:WORKER"; `expected_name`: the worker's name, or
+  // kGatewayDnsName. `relay` as for PeerLinks.
+  static Result<std::unique_ptr<RemoteFiles>> open(std::string_view addresses, const LiveIdentity& identity,
                                                    const std::string& expected_name,
-                                                   const LinkOptions& options = {});
+                                                   const LinkOptions& options = {},
+                                                   RelayClient* relay = nullptr);
   virtual ~RemoteFiles() = default;
 
   // Hands over the bytes [offset, offset + length) in order, each call at most kFileChunkBytes. An error of

@@ -13,11 +13,21 @@ namespace {
 
 constexpr const char* kAttachMethod = "/tessera.v1.Control/Attach";
 
+// Unavailable while a renewal may still help; PermissionDenied when only joining again does.
+Status check_expiry(const Identity& identity) {
+  TESSERA_ASSIGN_OR_RETURN(const CertificateInfo info, certificate_info(identity.chain_pem));
+  const int64_t now = std::time(nullptr);
+  if (now < info.not_after_unix_s) return {};
+  if (now < info.not_after_unix_s + kRenewalGrace.count())
+    return unavailable("the worker's certificate has expired and waits for its renewal");
+  return {Code::kPermissionDenied, "the worker's certificate has expired: join again"};
+}
+
 // Connections are made and mourned on one thread; frames come on gRPC's. A connection that has ended is
 // followed by the next address at once, and by a wait after the last one.
 class GatewayStreamImpl final : public GatewayStream {
  public:
-  GatewayStreamImpl(std::vector<Address> addresses, Identity identity, GatewayEvents& events,
+  GatewayStreamImpl(std::vector<Address> addresses, LiveIdentity identity, GatewayEvents& events,
                     const LinkOptions& options)
       : book_(std::move(addresses)),
         identity_(std::move(identity)),
@@ -25,7 +35,9 @@ class GatewayStreamImpl final : public GatewayStream {
         options_(options),
         backoff_(options) {}
 
-  ~GatewayStreamImpl() override {
+  ~GatewayStreamImpl() override { stop(); }
+
+  void stop() override {
     {
       MutexLock lock(mutex_);
       stopping_ = true;
@@ -60,9 +72,12 @@ class GatewayStreamImpl final : public GatewayStream {
 
   // On thread_.
   void connect() {
-    const auto info = certificate_info(identity_.chain_pem);
-    if (!info.ok() || info->not_after_unix_s < std::time(nullptr)) {
-      stop_for_good(Status(Code::kPermissionDenied, "the worker's certificate has expired: join again"));
+    const auto identity = identity_.get();
+    if (const Status expired = check_expiry(*identity); !expired.ok()) {
+      if (is_stopping()) return;
+      const bool beyond_renewal = expired.code() == Code::kPermissionDenied;
+      events_.on_down(expired, beyond_renewal);
+      if (!beyond_renewal) thread_->post_after(backoff_.next(), [this] { connect(); });
       return;
     }
     if (untried_.empty()) untried_ = book_.in_order();
@@ -70,14 +85,14 @@ class GatewayStreamImpl final : public GatewayStream {
     untried_.erase(untried_.begin());
     Hello hello = events_.hello();
     hello.protocol = kProtocol;
-    hello.worker = identity_.name;
+    hello.worker = identity->name;
     const uint64_t attempt = ++attempt_;
     MutexLock lock(mutex_);
     if (stopping_) return;
     welcome_ = false;
     ++open_streams_;
     stream_ = ClientStream::start(
-        make_channel(address, identity_.ca_pem, &identity_, std::string(kGatewayDnsName), options_),
+        make_channel(address, identity->ca_pem, identity.get(), std::string(kGatewayDnsName), options_),
         kAttachMethod, encode(ControlMessage(hello), kProtocol.highest), options_,
         {[this, address](Frame frame) { return on_frame(address, std::move(frame)); },
          [this](const Status& why, auto stream) { on_end(why, std::move(stream)); }});
@@ -155,7 +170,7 @@ class GatewayStreamImpl final : public GatewayStream {
   }
 
   AddressBook book_;
-  const Identity identity_;
+  const LiveIdentity identity_;
   GatewayEvents& events_;
   const LinkOptions options_;
   Backoff backoff_;               // thread_ only
@@ -176,7 +191,8 @@ class GatewayStreamImpl final : public GatewayStream {
 }  // namespace
 
 Result<std::unique_ptr<GatewayStream>> GatewayStream::start(std::string_view addresses,
-                                                            const Identity& identity, GatewayEvents& events,
+                                                            const LiveIdentity& identity,
+                                                            GatewayEvents& events,
                                                             const LinkOptions& options) {
   TESSERA_ASSIGN_OR_RETURN(auto list, parse_addresses(addresses));
   auto stream = std::make_unique<GatewayStreamImpl>(std::move(list), identity, events, options);

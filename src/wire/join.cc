@@ -1,5 +1,7 @@
 #include <tessera/v1/services.grpc.pb.h>
 
+#include <ctime>
+
 #include "wire/channel.h"
 #include "wire/control_client.h"
 
@@ -51,9 +53,13 @@ Result<Identity> join(const JoinUrl& url, std::string_view wanted_name, const Li
 
 Result<Identity> renew(std::string_view addresses, const Identity& identity, const LinkOptions& options) {
   TESSERA_ASSIGN_OR_RETURN(auto csr_pem, make_request(identity.name, identity.key_pem));
-  TESSERA_ASSIGN_OR_RETURN(auto stub, reach_gateway(addresses, identity.ca_pem, &identity, options));
+  TESSERA_ASSIGN_OR_RETURN(auto info, certificate_info(identity.chain_pem));
+  const bool expired = info.not_after_unix_s <= std::time(nullptr);
+  TESSERA_ASSIGN_OR_RETURN(auto stub,
+                           reach_gateway(addresses, identity.ca_pem, expired ? nullptr : &identity, options));
   pb::RenewRequest request;
   request.set_csr_pem(csr_pem);
+  if (expired) request.set_expired_chain_pem(identity.chain_pem);
   pb::Membership membership;
   grpc::ClientContext context;
   set_deadline(context);
@@ -61,6 +67,18 @@ Result<Identity> renew(std::string_view addresses, const Identity& identity, con
   TESSERA_ASSIGN_OR_RETURN(auto renewed, checked_identity(membership, identity.key_pem, identity.ca_pem));
   if (renewed.name != identity.name) return corrupt("the gateway renewed another worker's certificate");
   return renewed;
+}
+
+Result<std::string> probe_reachability(std::string_view gateway_addresses, const Identity& identity,
+                                       std::string_view advertised, const LinkOptions& options) {
+  TESSERA_ASSIGN_OR_RETURN(auto stub, reach_gateway(gateway_addresses, identity.ca_pem, &identity, options));
+  pb::ProbeRequest request;
+  request.set_addresses(std::string(advertised));
+  pb::ProbeAnswer answer;
+  grpc::ClientContext context;
+  set_deadline(context);
+  if (const auto status = stub->Probe(&context, request, &answer); !status.ok()) return from_grpc(status);
+  return answer.reached();
 }
 
 }  // namespace tessera::wire

@@ -14,14 +14,15 @@ double seconds(std::chrono::steady_clock::duration time) {
 
 }  // namespace
 
-PeerLink::PeerLink(std::string peer, const Identity& identity, uint64_t incarnation, PeerEvents& events,
-                   Executor& executor, const LinkOptions& options)
+PeerLink::PeerLink(std::string peer, LiveIdentity identity, uint64_t incarnation, PeerEvents& events,
+                   Executor& executor, const LinkOptions& options, RelayClient* relay)
     : peer_(std::move(peer)),
-      identity_(identity),
+      identity_(std::move(identity)),
       incarnation_(incarnation),
       events_(events),
       executor_(executor),
       options_(options),
+      relay_(relay),
       waiting_(options.max_queue_bytes),
       backoff_(options) {}
 
@@ -130,9 +131,10 @@ void PeerLink::dial() {
   untried_.erase(untried_.begin());
   const uint64_t attempt = ++attempt_;
   ++open_streams_;
+  const auto identity = identity_.get();
   stream_ = ClientStream::start(
-      make_channel(address, identity_.ca_pem, &identity_, peer_, options_), kLinkMethod,
-      encode(LinkMessage(LinkHello{kProtocol, identity_.name, incarnation_}), kProtocol.highest), options_,
+      make_channel(address, identity->ca_pem, identity.get(), peer_, options_), kLinkMethod,
+      encode(LinkMessage(LinkHello{kProtocol, identity->name, incarnation_}), kProtocol.highest), options_,
       {[self = shared_from_this(), address](Frame frame) {
          return self->on_frame(address, std::move(frame));
        },
@@ -192,7 +194,17 @@ void PeerLink::on_pong(const Pong& pong) {
     bytes_per_s_ = static_cast<double>(ping.payload_bytes) / std::max(elapsed - rtt_s_, elapsed / 10);
 }
 
-void PeerLink::on_end(const Status& why, std::shared_ptr<ClientStream> stream) {
+Status PeerLink::reason(const Status& why) const {
+  {
+    MutexLock lock(mutex_);
+    if (relay_ == nullptr || !is_relay_address(address_text_)) return why;
+  }
+  const Status tunnel = relay_->failure(peer_);
+  return tunnel.ok() ? why : tunnel;
+}
+
+void PeerLink::on_end(const Status& end, std::shared_ptr<ClientStream> stream) {
+  const Status why = reason(end);
   std::vector<std::string> frames;
   bool was_up = false;
   const bool over = end_stream(why, frames, was_up);

@@ -18,8 +18,8 @@ namespace tessera::wire {
 // Lock order: this link's mutex, then its stream's.
 class PeerLink final : public std::enable_shared_from_this<PeerLink> {
  public:
-  PeerLink(std::string peer, const Identity& identity, uint64_t incarnation, PeerEvents& events,
-           Executor& executor, const LinkOptions& options);
+  PeerLink(std::string peer, LiveIdentity identity, uint64_t incarnation, PeerEvents& events,
+           Executor& executor, const LinkOptions& options, RelayClient* relay);
 
   void set_addresses(std::string text, std::vector<Address> addresses);
   void send(const std::string& to, const Message& message);
@@ -48,7 +48,9 @@ class PeerLink final : public std::enable_shared_from_this<PeerLink> {
   Status on_frame(const Address& address, Frame frame);
   Status on_link_hello(const Address& address, const LinkHello& hello) TESSERA_REQUIRES(mutex_);
   void on_pong(const Pong& pong) TESSERA_REQUIRES(mutex_);
-  void on_end(const Status& why, std::shared_ptr<ClientStream> stream);
+  void on_end(const Status& end, std::shared_ptr<ClientStream> stream);
+  // Of a stream through a tunnel the tunnel knows better why it ended.
+  Status reason(const Status& why) const;
   // True when the link has failed: on no address is anything to be tried now.
   bool end_stream(const Status& why, std::vector<std::string>& frames, bool& was_up);
   void send_ping(uint64_t payload_bytes) TESSERA_REQUIRES(mutex_);
@@ -56,11 +58,12 @@ class PeerLink final : public std::enable_shared_from_this<PeerLink> {
   void give_back(const std::vector<std::string>& frames, const Status& why);
 
   const std::string peer_;
-  const Identity& identity_;
+  const LiveIdentity identity_;
   const uint64_t incarnation_;
   PeerEvents& events_;
   Executor& executor_;
   const LinkOptions options_;
+  RelayClient* const relay_;  // may be null
 
   mutable Mutex mutex_;
   State state_ TESSERA_GUARDED_BY(mutex_) = State::kIdle;

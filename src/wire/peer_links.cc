@@ -15,9 +15,9 @@ std::string peer_of(const std::string& inbox) {
 
 class PeerLinksImpl final : public PeerLinks {
  public:
-  PeerLinksImpl(const Identity& identity, uint64_t incarnation, PeerEvents& events,
-                const LinkOptions& options)
-      : identity_(identity), incarnation_(incarnation), events_(events), options_(options) {
+  PeerLinksImpl(const LiveIdentity& identity, uint64_t incarnation, PeerEvents& events,
+                const LinkOptions& options, RelayClient* relay)
+      : identity_(identity), incarnation_(incarnation), events_(events), options_(options), relay_(relay) {
     executor_->post_after(kTick, [this] { tick(); });
   }
   // The links' streams end first: their callbacks use the executor.
@@ -35,7 +35,9 @@ class PeerLinksImpl final : public PeerLinks {
   }
 
   Status learn(const std::string& peer, std::string_view addresses) override {
-    TESSERA_ASSIGN_OR_RETURN(auto list, parse_addresses(addresses));
+    if (is_relay_address(addresses) && addresses != relay_address(peer))
+      return invalid_argument(std::string(addresses) + " is another worker than " + peer);
+    TESSERA_ASSIGN_OR_RETURN(auto list, addresses_to_dial(addresses, relay_));
     link(peer)->set_addresses(std::string(addresses), std::move(list));
     return {};
   }
@@ -63,7 +65,7 @@ class PeerLinksImpl final : public PeerLinks {
     MutexLock lock(mutex_);
     auto& slot = links_[peer];
     if (slot == nullptr)
-      slot = std::make_shared<PeerLink>(peer, identity_, incarnation_, events_, *executor_, options_);
+      slot = std::make_shared<PeerLink>(peer, identity_, incarnation_, events_, *executor_, options_, relay_);
     return slot;
   }
   void tick() {
@@ -73,10 +75,11 @@ class PeerLinksImpl final : public PeerLinks {
     executor_->post_after(kTick, [this] { tick(); });
   }
 
-  const Identity identity_;
+  const LiveIdentity identity_;
   const uint64_t incarnation_;
   PeerEvents& events_;
   const LinkOptions options_;
+  RelayClient* const relay_;  // may be null
   std::unique_ptr<Executor> executor_ = make_thread_executor("peer-links");
   mutable Mutex mutex_;  // taken before a link's
   std::map<std::string, std::shared_ptr<PeerLink>> links_ TESSERA_GUARDED_BY(mutex_);
@@ -86,9 +89,10 @@ class PeerLinksImpl final : public PeerLinks {
 
 }  // namespace
 
-std::unique_ptr<PeerLinks> PeerLinks::create(const Identity& identity, uint64_t incarnation,
-                                             PeerEvents& events, const LinkOptions& options) {
-  return std::make_unique<PeerLinksImpl>(identity, incarnation, events, options);
+std::unique_ptr<PeerLinks> PeerLinks::create(const LiveIdentity& identity, uint64_t incarnation,
+                                             PeerEvents& events, const LinkOptions& options,
+                                             RelayClient* relay) {
+  return std::make_unique<PeerLinksImpl>(identity, incarnation, events, options, relay);
 }
 
 }  // namespace tessera::wire

@@ -14,6 +14,8 @@
 #include "wire/certificates.h"
 #include "wire/files.h"
 #include "wire/link_options.h"
+#include "wire/live_identity.h"
+#include "wire/relay.h"
 
 namespace tessera::wire {
 
@@ -26,7 +28,7 @@ class PeerHandler : public FileHandler {
 class PeerServer {
  public:
   // Listens on "HOST:PORT" (port 0: a free one). `handler` must outlive the server.
-  static Result<std::unique_ptr<PeerServer>> start(const std::string& listen, const Identity& identity,
+  static Result<std::unique_ptr<PeerServer>> start(const std::string& listen, const LiveIdentity& identity,
                                                    PeerHandler& handler, const LinkOptions& options = {});
   virtual ~PeerServer() = default;
   virtual int port() const = 0;
@@ -47,13 +49,15 @@ class PeerEvents {
 // before its backoff has passed: until then messages come back as undelivered at once.
 class PeerLinks : public MessageSink {
  public:
-  static std::unique_ptr<PeerLinks> create(const Identity& identity, uint64_t incarnation, PeerEvents& events,
-                                           const LinkOptions& options = {});
+  // `relay`: how peers behind NAT are dialled; null: not at all. Must outlive the links.
+  static std::unique_ptr<PeerLinks> create(const LiveIdentity& identity, uint64_t incarnation,
+                                           PeerEvents& events, const LinkOptions& options = {},
+                                           RelayClient* relay = nullptr);
   // Closes all links; no event comes after it. Not from within an event.
   ~PeerLinks() override = default;
 
-  // Where a peer is reached ("HOST:PORT,…"); another address than before moves the link when it is next
-  // dialled. InvalidArgument: not an address list.
+  // Where a peer is reached ("HOST:PORT,…" or "relay:PEER"); another address than before moves the link when
+  // it is next dialled. InvalidArgument: not an address list.
   virtual Status learn(const std::string& peer, std::string_view addresses) = 0;
   virtual void forget(const std::string& peer) = 0;
 

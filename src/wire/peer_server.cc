@@ -59,8 +59,12 @@ using PeerService = pb::Peer::WithRawCallbackMethod_Link<pb::Peer::Service>;
 
 class PeerServerImpl final : public PeerServer, private PeerService {
  public:
-  PeerServerImpl(std::string name, PeerHandler& handler, const LinkOptions& options)
-      : name_(std::move(name)), handler_(handler), options_(options), files_(handler, pool_) {}
+  PeerServerImpl(const LiveIdentity& identity, PeerHandler& handler, const LinkOptions& options)
+      : name_(identity.name()),
+        identity_(identity),
+        handler_(handler),
+        options_(options),
+        files_(handler, pool_) {}
   ~PeerServerImpl() override {
     if (server_ == nullptr) return;
     server_->Shutdown(std::chrono::system_clock::now());
@@ -68,10 +72,10 @@ class PeerServerImpl final : public PeerServer, private PeerService {
     server_.reset();
   }
 
-  Status listen(const std::string& listen, const Identity& identity) {
+  Status listen(const std::string& listen) {
     TESSERA_ASSIGN_OR_RETURN(const Address address, parse_listen_address(listen));
     grpc::ServerBuilder builder;
-    configure_server(builder, address, identity, ClientCertificate::kRequired, options_, &port_);
+    configure_server(builder, address, identity_, ClientCertificate::kRequired, options_, &port_);
     builder.RegisterService(static_cast<PeerService*>(this));
     builder.RegisterService(&files_);
     server_ = builder.BuildAndStart();
@@ -90,6 +94,7 @@ class PeerServerImpl final : public PeerServer, private PeerService {
   }
 
   const std::string name_;
+  ServerIdentity identity_;
   PeerHandler& handler_;
   const LinkOptions options_;
   BlockingPool pool_{"peer-calls"};
@@ -100,10 +105,10 @@ class PeerServerImpl final : public PeerServer, private PeerService {
 
 }  // namespace
 
-Result<std::unique_ptr<PeerServer>> PeerServer::start(const std::string& listen, const Identity& identity,
+Result<std::unique_ptr<PeerServer>> PeerServer::start(const std::string& listen, const LiveIdentity& identity,
                                                       PeerHandler& handler, const LinkOptions& options) {
-  auto server = std::make_unique<PeerServerImpl>(identity.name, handler, options);
-  TESSERA_RETURN_IF_ERROR(server->listen(listen, identity));
+  auto server = std::make_unique<PeerServerImpl>(identity, handler, options);
+  TESSERA_RETURN_IF_ERROR(server->listen(listen));
   return std::unique_ptr<PeerServer>(std::move(server));
 }
 

@@ -58,7 +58,7 @@ class StallGuard {
 
 class RemoteFilesImpl final : public RemoteFiles {
  public:
-  RemoteFilesImpl(std::vector<Address> addresses, Identity identity, std::string expected_name,
+  RemoteFilesImpl(std::vector<Address> addresses, LiveIdentity identity, std::string expected_name,
                   const LinkOptions& options)
       : book_(std::move(addresses)),
         identity_(std::move(identity)),
@@ -110,8 +110,9 @@ class RemoteFilesImpl final : public RemoteFiles {
   Result<std::shared_ptr<pb::Files::Stub>> connect() {
     MutexLock lock(mutex_);
     if (stub_ != nullptr) return stub_;
+    const auto identity = identity_.get();
     for (const Address& address : book_.in_order()) {
-      auto channel = make_channel(address, identity_.ca_pem, &identity_, expected_name_, options_);
+      auto channel = make_channel(address, identity->ca_pem, identity.get(), expected_name_, options_);
       if (!channel->WaitForConnected(std::chrono::system_clock::now() + options_.connect_timeout)) continue;
       book_.worked(address);
       stub_ = pb::Files::NewStub(channel);
@@ -127,7 +128,7 @@ class RemoteFilesImpl final : public RemoteFiles {
   }
 
   AddressBook book_;
-  const Identity identity_;
+  const LiveIdentity identity_;
   const std::string expected_name_;
   const LinkOptions options_;
   Mutex mutex_;
@@ -136,10 +137,11 @@ class RemoteFilesImpl final : public RemoteFiles {
 
 }  // namespace
 
-Result<std::unique_ptr<RemoteFiles>> RemoteFiles::open(std::string_view addresses, const Identity& identity,
+Result<std::unique_ptr<RemoteFiles>> RemoteFiles::open(std::string_view addresses,
+                                                       const LiveIdentity& identity,
                                                        const std::string& expected_name,
-                                                       const LinkOptions& options) {
-  TESSERA_ASSIGN_OR_RETURN(auto list, parse_addresses(addresses));
+                                                       const LinkOptions& options, RelayClient* relay) {
+  TESSERA_ASSIGN_OR_RETURN(auto list, addresses_to_dial(addresses, relay));
   return std::unique_ptr<RemoteFiles>(
       std::make_unique<RemoteFilesImpl>(std::move(list), identity, expected_name, options));
 }

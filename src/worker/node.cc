@@ -1,23 +1,24 @@
 #include "worker/node.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 #include <random>
+#include <thread>
 
 #include "base/json.h"
+#include "base/mutex.h"
 #include "cluster/worker_member.h"
 #include "fetch/hub_reader.h"
 #include "obs/log.h"
 #include "wire/address.h"
 #include "wire/control_client.h"
 #include "wire/peer_links.h"
+#include "wire/relay.h"
 #include "worker/transport.h"
+#include "worker/worker_identity.h"
 
 namespace tessera::worker {
 namespace {
@@ -26,10 +27,7 @@ namespace fs = std::filesystem;
 
 constexpr std::chrono::seconds kReadStall{10};
 constexpr std::chrono::seconds kManifestDeadline{600};  // a gateway may have to hash the model first
-
-int64_t unix_seconds() {
-  return SystemClock().unix_time_ms() / 1000;
-}
+constexpr std::chrono::seconds kProbeAgain{1};
 
 // IPv4 addresses of this machine that another one may reach.
 std::vector<std::string> own_addresses() {
@@ -73,60 +71,6 @@ Result<std::string> advertised(const NodeOptions& options, int port) {
   return result;
 }
 
-std::string host_name() {
-  char name[256] = "worker";
-  ::gethostname(name, sizeof name - 1);
-  std::string result;
-  for (const char* c = name; *c != 0 && *c != '.' && result.size() < 40; ++c) {
-    const char lower = static_cast<char>(std::tolower(static_cast<unsigned char>(*c)));
-    result += (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9') ? lower : '-';
-  }
-  while (!result.empty() && result.front() == '-') result.erase(0, 1);
-  while (!result.empty() && result.back() == '-') result.pop_back();
-  return result.empty() ? "worker" : result;
-}
-
-// A folder for an identity that no other process of this machine uses.
-struct IdentityFolder {
-  fs::path path;
-  int lock = -1;
-};
-Result<IdentityFolder> take_identity_folder(const fs::path& root, const std::string& name) {
-  for (int number = 1; number < 1000; ++number) {
-    IdentityFolder folder{root / (number == 1 ? name : name + "-" + std::to_string(number)), -1};
-    std::error_code error;
-    fs::create_directories(folder.path, error);
-    if (error) return io_error(folder.path.string(), error.value());
-    folder.lock = ::open((folder.path / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (folder.lock < 0) return io_error((folder.path / "lock").string(), errno);
-    if (::flock(folder.lock, LOCK_EX | LOCK_NB) == 0) return folder;
-    ::close(folder.lock);
-  }
-  return resource_exhausted("too many workers run on this machine");
-}
-
-// The identity of an earlier run if it belongs to this cluster, else a new one.
-Result<wire::Identity> find_identity(const NodeOptions& options, const IdentityFolder& folder,
-                                     const std::string& wanted) {
-  TESSERA_ASSIGN_OR_RETURN(wire::JoinUrl url, wire::parse_join_url(options.join, 0));
-  if (auto known = wire::load_identity(folder.path); known.ok()) {
-    auto ca = wire::certificate_sha256(known->ca_pem);
-    auto info = wire::certificate_info(known->chain_pem);
-    if (ca.ok() && *ca == url.token.ca_sha256 && info.ok() && info->not_after_unix_s > unix_seconds()) {
-      if (info->should_renew(unix_seconds()))
-        if (auto renewed = wire::renew(url.addresses, *known); renewed.ok()) {
-          TESSERA_RETURN_IF_ERROR(wire::save_identity(folder.path, *renewed));
-          return renewed;
-        }
-      return known;
-    }
-  }
-  TESSERA_RETURN_IF_ERROR(wire::parse_join_url(options.join, unix_seconds()).status());  // expired?
-  TESSERA_ASSIGN_OR_RETURN(wire::Identity identity, wire::join(url, wanted));
-  TESSERA_RETURN_IF_ERROR(wire::save_identity(folder.path, identity));
-  return identity;
-}
-
 // Pieces from another process of the cluster.
 class WireReader final : public fetch::RangeReader {
  public:
@@ -153,12 +97,84 @@ class NodeImpl final : public Node,
                        public Uplink,
                        public cluster::MemberLink {
  public:
-  NodeImpl(NodeOptions options, wire::Identity identity, IdentityFolder folder, std::string gateway_addresses)
+  NodeImpl(NodeOptions options, wire::LiveIdentity identity, IdentityFolder folder,
+           std::string gateway_addresses)
       : options_(std::move(options)),
         identity_(std::move(identity)),
         folder_(std::move(folder)),
         gateway_addresses_(std::move(gateway_addresses)),
-        transport_(identity_.name, *this),
+        transport_(identity_.name(), *this),
+        executor_(make_thread_executor("member")),
+        ended_future_(ended_.get_future()) {}
+
+  // First nobody outside tells us anything, then the member ends, then the engines, and last the ways out
+  // that engines send on.
+  ~NodeImpl() override {
+    renewal_.reset();
+    if (stream_ != nullptr) stream_->stop();
+    server_.reset();
+    end_member();
+    instances_.reset();
+    links_.reset();
+    relay_.reset();
+    executor_.reset();
+  }
+
+  Status start() {
+    std::random_device entropy;
+    const uint64_t incarnation = (uint64_t{entropy()} << 32 | entropy()) | 1;
+    TESSERA_ASSIGN_OR_RETURN(relay_, wire::RelayClient::create(gateway_addresses_, identity_));
+    links_ = wire::PeerLinks::create(identity_, incarnation, *this, {}, relay_.get());
+    instances_ = std::make_unique<InstanceTable>(identity_.name(), options_.home / "models" / ".parts",
+                                                 environment(), transport_);
+    TESSERA_ASSIGN_OR_RETURN(server_, wire::PeerServer::start(options_.listen, identity_, *this));
+    TESSERA_RETURN_IF_ERROR(choose_address());
+    cluster::WorkerMemberOptions member;
+    member.worker = identity_.name();
+    member.incarnation = incarnation;
+    member.version = options_.version;
+    member.address = address_;
+    member.capabilities = options_.capabilities;
+    {
+      MutexLock lock(member_mutex_);
+      member_ = std::make_unique<cluster::WorkerMember>(member, *instances_, *this, *executor_, clock_,
+                                                        [this](Status why) { end(std::move(why)); });
+    }
+    TESSERA_ASSIGN_OR_RETURN(stream_, wire::GatewayStream::start(gateway_addresses_, identity_, *this));
+    ready_ = true;
+    if (wire::is_relay_address(address_)) relay_->accept_to(own_server());
+    renewal_.emplace(folder_.path(), gateway_addresses_, identity_);
+    return {};
+  }
+
+  const std::string& name() const override { return name_; }
+  Status read(const std::string& path, uint64_t offset, uint64_t bytes,
+              const std::function<Status(std::span<const uint8_t>)>& sink) override {
+    return files_->read(
+        model_, path, offset, bytes, [&sink](std::string_view chunk) { return sink(as_bytes(chunk)); },
+        kReadStall);
+  }
+
+ private:
+  const std::string name_;
+  const std::string model_;
+  const std::unique_ptr<wire::RemoteFiles> files_;
+};
+
+class NodeImpl final : public Node,
+                       public wire::GatewayEvents,
+                       public wire::PeerHandler,
+                       public wire::PeerEvents,
+                       public Uplink,
+                       public cluster::MemberLink {
+ public:
+  NodeImpl(NodeOptions options, wire::LiveIdentity identity, IdentityFolder folder,
+           std::string gateway_addresses)
+      : options_(std::move(options)),
+        identity_(std::move(identity)),
+        folder_(std::move(folder)),
+        gateway_addresses_(std::move(gateway_addresses)),
+        transport_(identity_.name(), *this),
         executor_(make_thread_executor("member")),
         ended_future_(ended_.get_future()) {}
 
@@ -193,12 +209,65 @@ class NodeImpl final : public Node,
     return {};
   }
 
-  const std::string& name() const override { return identity_.name; }
+  const std::string& name() const override { return identity_.name(); }
   std::string address() const override { return address_; }
   void drain() override { member_->drain(); }
   std::future<Status> ended() override { return std::move(ended_future_); }
 
  private:
+  // On its executor, behind the tasks that it has posted there.
+  void end_member() {
+    std::unique_ptr<cluster::WorkerMember> member;
+    {
+      MutexLock lock(member_mutex_);
+      member = std::move(member_);
+    }
+    std::promise<void> ended;
+    executor_->post([&] {
+      member.reset();
+      ended.set_value();
+    });
+    ended.get_future().wait();
+  }
+
+  // Where neighbours reach us: at our own addresses if the gateway does, else through the gateway.
+  Status choose_address() {
+    TESSERA_ASSIGN_OR_RETURN(address_, advertised(options_, server_->port()));
+    const std::string through_gateway = wire::relay_address(identity_.name());
+    if (options_.relay == RelayMode::kAlways) {
+      address_ = through_gateway;
+      return {};
+    }
+    for (;; std::this_thread::sleep_for(kProbeAgain)) {
+      auto reached = wire::probe_reachability(gateway_addresses_, *identity_.get(), address_);
+      if (reached.status().code() == Code::kUnsupported) return {};  // a gateway that knows no tunnels
+      if (reached.status().code() == Code::kUnavailable) {
+        obs::log_warn("worker", "waiting for the gateway", {{"why", reached.status().message()}});
+        continue;
+      }
+      if (!reached.ok()) return reached.status();
+      if (!reached->empty()) return {};
+      if (options_.relay == RelayMode::kNever)
+        return unavailable(
+            "nobody reaches this worker at " + address_ + ": open TCP port " +
+            std::to_string(server_->port()) +
+            " to incoming connections (firewall, port forwarding), name the address that leads "
+            "there with --advertise, or let the gateway carry its traffic with --relay auto");
+      obs::log_warn("worker", "nobody reaches this worker directly: the gateway carries its traffic",
+                    {{"tried", address_}});
+      address_ = through_gateway;
+      return {};
+    }
+  }
+
+  // As a tunnel's last step dials it.
+  wire::Address own_server() const {
+    auto listen = wire::parse_listen_address(options_.listen);
+    wire::Address address{listen.ok() ? listen->host : "", server_->port()};
+    if (address.host.empty() || address.host == "0.0.0.0" || address.host == "::") address.host = "127.0.0.1";
+    return address;
+  }
+
   InstanceEnvironment environment() {
     InstanceEnvironment env;
     env.manifest = [this](const std::string& model) -> Result<Json> {
@@ -220,6 +289,7 @@ class NodeImpl final : public Node,
     env.links = [this] { return links_->reports(); };
     env.forget_sessions = [this](const std::string& gateway) { transport_.forget_sessions(gateway); };
     env.changed = [this] {
+      MutexLock lock(member_mutex_);
       if (member_ != nullptr) member_->instances_changed();
     };
     return env;
@@ -242,7 +312,8 @@ class NodeImpl final : public Node,
       const size_t equals = peer.find('=');
       if (equals == std::string::npos) continue;
       const std::string name = peer.substr(0, equals);
-      if (auto files = wire::RemoteFiles::open(peer.substr(equals + 1), identity_, name); files.ok())
+      if (auto files = wire::RemoteFiles::open(peer.substr(equals + 1), identity_, name, {}, relay_.get());
+          files.ok())
         result.push_back(std::make_unique<WireReader>(name, load.model, std::move(files).value()));
     }
     auto gateway = wire::RemoteFiles::open(gateway_addresses_, identity_, std::string(wire::kGatewayDnsName));
@@ -303,7 +374,7 @@ class NodeImpl final : public Node,
   }
 
   const NodeOptions options_;
-  const wire::Identity identity_;
+  const wire::LiveIdentity identity_;
   const IdentityFolder folder_;
   const std::string gateway_addresses_;
   const std::unique_ptr<fetch::HttpGetter> http_ = fetch::make_net_getter();
@@ -311,12 +382,15 @@ class NodeImpl final : public Node,
   std::string address_;
   WorkerTransport transport_;
   std::unique_ptr<Executor> executor_;  // thread "member"
+  Mutex member_mutex_;                  // of the pointer, for instances_, which outlives it
   std::unique_ptr<cluster::WorkerMember> member_;
+  std::unique_ptr<wire::RelayClient> relay_;
   std::unique_ptr<InstanceTable> instances_;
   std::unique_ptr<wire::PeerLinks> links_;
   std::unique_ptr<wire::PeerServer> server_;
   std::unique_ptr<wire::GatewayStream> stream_;
   std::atomic<bool> ready_{false};  // stream_ may be used
+  std::optional<IdentityRenewal> renewal_;
   std::once_flag end_once_;
   std::promise<Status> ended_;
   std::future<Status> ended_future_;
@@ -329,14 +403,10 @@ Result<std::unique_ptr<Node>> Node::start(NodeOptions options) {
   TESSERA_RETURN_IF_ERROR(wire::check_identity_name(wanted).with_context("--name"));
   TESSERA_ASSIGN_OR_RETURN(wire::JoinUrl url, wire::parse_join_url(options.join, 0));
   TESSERA_ASSIGN_OR_RETURN(IdentityFolder folder,
-                           take_identity_folder(options.home / "tls" / "workers", wanted));
-  Result<wire::Identity> identity = find_identity(options, folder, wanted);
-  if (!identity.ok()) {
-    ::close(folder.lock);
-    return identity.status();
-  }
+                           IdentityFolder::take(options.home / "tls" / "workers", wanted));
+  TESSERA_ASSIGN_OR_RETURN(wire::Identity identity, find_identity(options.join, folder.path(), wanted));
   auto node =
-      std::make_unique<NodeImpl>(std::move(options), std::move(identity).value(), folder, url.addresses);
+      std::make_unique<NodeImpl>(std::move(options), std::move(identity), std::move(folder), url.addresses);
   TESSERA_RETURN_IF_ERROR(node->start());
   return std::unique_ptr<Node>(std::move(node));
 }

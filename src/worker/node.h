@@ -14,11 +14,16 @@
 
 namespace tessera::worker {
 
+// When neighbours reach this worker through the gateway: when the gateway does not reach it, always, or never
+// (then a worker that cannot be reached does not join).
+enum class RelayMode { kAuto, kAlways, kNever };
+
 struct NodeOptions {
   std::string join;                  // tessera://HOST:PORT[,HOST:PORT…]/TOKEN
   std::string name;                  // wanted; empty: after the host
   std::string listen = "0.0.0.0:0";  // of the data plane
-  std::string advertise;       // "HOST[:PORT],…" that neighbours dial; empty: this machine's addresses
+  std::string advertise;  // "HOST[:PORT],…" that neighbours dial; empty: this machine's addresses
+  RelayMode relay = RelayMode::kAuto;
   std::filesystem::path home;  // TESSERA_HOME
   std::string version;
   WorkerCapabilities capabilities;
@@ -35,12 +40,13 @@ struct NodeOptions {
 
 class Node {
  public:
-  // Joins, if it is no member yet: waits for the gateway's answer. PermissionDenied: the token is refused.
+  // Joins, if it is no member yet: waits for the gateway. PermissionDenied: the token is refused;
+  // kUnavailable: nobody reaches this worker, and it may not be relayed.
   static Result<std::unique_ptr<Node>> start(NodeOptions options);
   virtual ~Node() = default;
 
   virtual const std::string& name() const = 0;
-  virtual std::string address() const = 0;  // what it advertises
+  virtual std::string address() const = 0;  // what it advertises, or "relay:NAME"
   // Asks the gateway to move its sessions elsewhere; ended() follows.
   virtual void drain() = 0;
   // The membership is over: ok after a drain, else why. Once.
