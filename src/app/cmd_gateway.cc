@@ -1,5 +1,6 @@
 // gateway: the API and the control port of a cluster; workers do the computing.
 #include <cstdio>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -189,6 +190,11 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
          std::printf("tessera worker --join %s\n", join.c_str());
          std::fflush(stdout);
        }});
+  // Requests that still wait for the coordinator go on to `work`: none is left when it has answered once
+  // more.
+  std::promise<void> quiet;
+  cluster->coordinator().view([&quiet](const control::ClusterView&) { quiet.set_value(); });
+  quiet.get_future().wait();
   work.reset();
   return status;
 }

@@ -42,19 +42,43 @@ std::string with_port(const std::string& list, int port) {
   return result;
 }
 
+// Stops before what posts to it goes: destructors still cancel their timers here, which then does nothing.
+class StoppingExecutor final : public Executor {
+ public:
+  explicit StoppingExecutor(std::string name)
+      : owned_(make_thread_executor(std::move(name))), thread_(owned_.get()) {}
+  // Runs no more tasks and joins. Meanwhile only its own tasks may use it.
+  void stop() {
+    owned_.reset();
+    thread_ = nullptr;
+  }
+  void post(std::function<void()> task) override {
+    if (Executor* thread = thread_) thread->post(std::move(task));
+  }
+  TimerId post_after(std::chrono::nanoseconds delay, std::function<void()> task) override {
+    Executor* thread = thread_;
+    return thread == nullptr ? 0 : thread->post_after(delay, std::move(task));
+  }
+  void cancel(TimerId timer) override {
+    if (Executor* thread = thread_) thread->cancel(timer);
+  }
+
+ private:
+  std::unique_ptr<Executor> owned_;
+  std::atomic<Executor*> thread_;
+};
+
 class ClusterGatewayImpl final : public ClusterGateway,
                                  public wire::ControlHandler,
                                  public control::ControlSink,
                                  public MessageSink {
  public:
   explicit ClusterGatewayImpl(ClusterGatewayOptions options)
-      : options_(std::move(options)),
-        files_(options_.home / "state" / "manifests"),
-        executor_(make_thread_executor("sessions")) {}
+      : options_(std::move(options)), files_(options_.home / "state" / "manifests") {}
 
   ~ClusterGatewayImpl() override {
-    server_.reset();    // no more events
-    executor_.reset();  // no more tasks
+    server_.reset();   // no more events, and no stream is attached
+    executor_.stop();  // no more tasks: the sessions and the coordinator may go
   }
 
   Status open() {
@@ -73,7 +97,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
     coordinator.incarnation = (uint64_t{entropy()} << 32 | entropy()) | 1;
     coordinator.lease = options_.lease;
     first_session_ = (coordinator.incarnation >> 24) << 24;
-    coordinator_.emplace(coordinator, *this, *executor_, clock_);
+    coordinator_.emplace(coordinator, *this, executor_, clock_);
     identity_.emplace(std::move(identity));
     TESSERA_ASSIGN_OR_RETURN(server_, wire::ControlServer::start(options_.listen, *identity_, *this));
     recorder_->post([this] { renew_own(); });
@@ -114,7 +138,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
           on_failover(name, failover);
         };
         serving.sessions =
-            std::make_unique<cluster::SessionManager>(options, *this, *executor_, coordinator_->router(name));
+            std::make_unique<cluster::SessionManager>(options, *this, executor_, coordinator_->router(name));
       }
       serving.served = true;
       serving.probe_token = model.probe_token;
@@ -173,7 +197,8 @@ class ClusterGatewayImpl final : public ClusterGateway,
   struct Attached {
     std::shared_ptr<wire::WorkerStream> stream;
     uint64_t connection = 0;
-    bool checked = false;  // the database knows of nothing against it
+    bool checked = false;   // the database knows of nothing against it
+    bool welcomed = false;  // the coordinator took it: sessions' messages may follow
   };
 
   // --- control port ---
@@ -229,7 +254,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
     std::shared_ptr<wire::WorkerStream> old;
     {
       MutexLock lock(mutex_);
-      old = std::exchange(attached_[hello.worker], {std::move(stream), connection, false}).stream;
+      old = std::exchange(attached_[hello.worker], {std::move(stream), connection}).stream;
     }
     if (old != nullptr) old->close(Goodbye{"this worker connected again", false});
     recorder_->post([this, connection, hello = std::move(hello)] { check_attached(connection, hello); });
@@ -286,12 +311,15 @@ class ClusterGatewayImpl final : public ClusterGateway,
   uint64_t connection_of(const wire::WorkerStream& stream) {
     MutexLock lock(mutex_);
     auto found = attached_.find(stream.worker());
-    return found != attached_.end() && found->second.stream.get() == &stream ? found->second.connection : 0;
+    const bool known =
+        found != attached_.end() && found->second.stream.get() == &stream && found->second.checked;
+    return known ? found->second.connection : 0;
   }
-  std::shared_ptr<wire::WorkerStream> stream_of(const std::string& worker) {
+  std::shared_ptr<wire::WorkerStream> stream_of(const std::string& worker, bool for_sessions) {
     MutexLock lock(mutex_);
     auto found = attached_.find(worker);
-    return found == attached_.end() ? nullptr : found->second.stream;
+    if (found == attached_.end() || (for_sessions && !found->second.welcomed)) return nullptr;
+    return found->second.stream;
   }
   cluster::SessionManager* sessions_of(const std::string& model) {
     MutexLock lock(mutex_);
@@ -301,15 +329,21 @@ class ClusterGatewayImpl final : public ClusterGateway,
 
   // --- to the workers ---
   void send(const std::string& worker, ControlMessage message) override {
-    const std::shared_ptr<wire::WorkerStream> stream = stream_of(worker);
+    const std::shared_ptr<wire::WorkerStream> stream = stream_of(worker, false);
     if (stream == nullptr) return;
-    if (const auto* goodbye = std::get_if<Goodbye>(&message))
+    if (const auto* goodbye = std::get_if<Goodbye>(&message)) {
       stream->close(*goodbye);
-    else
-      stream->send(message);
+      return;
+    }
+    stream->send(message);
+    if (!std::holds_alternative<Welcome>(message)) return;
+    MutexLock lock(mutex_);
+    auto found = attached_.find(worker);
+    if (found != attached_.end() && found->second.stream == stream) found->second.welcomed = true;
   }
   void send(const std::string& to, Message message) override {
-    const std::shared_ptr<wire::WorkerStream> stream = stream_of(std::string(cluster::process_of(to)));
+    // A worker ends a stream on which a session speaks before Welcome: until then it is not connected.
+    const std::shared_ptr<wire::WorkerStream> stream = stream_of(std::string(cluster::process_of(to)), true);
     if (stream != nullptr && stream->send(to, message)) return;
     std::optional<Message> answer = cluster::answer_for_undelivered(message, to, "no connection to it");
     if (!answer) return;
@@ -349,12 +383,12 @@ class ClusterGatewayImpl final : public ClusterGateway,
   std::optional<wire::LiveIdentity> identity_;
   uint64_t first_session_ = 0;
   std::atomic<uint64_t> last_connection_{0};
+  StoppingExecutor executor_{"sessions"};  // the coordinator's and every session's; outlives both
   Mutex mutex_;
   std::map<std::string, Serving> models_ TESSERA_GUARDED_BY(mutex_);
   std::map<std::string, Attached> attached_ TESSERA_GUARDED_BY(mutex_);
   std::unique_ptr<Executor> recorder_ = make_thread_executor("recorder");  // may wait for the disk
   std::optional<control::Coordinator> coordinator_;
-  std::unique_ptr<Executor> executor_;  // thread "sessions": the coordinator's and every session's
   std::unique_ptr<wire::ControlServer> server_;
 };
 

@@ -74,6 +74,29 @@ TEST_F(Certificates, AWorkersCertificateCarriesItsNameAndEndsInTime) {
   EXPECT_TRUE(authority->issue(*request, "alpha", kNow + 1).ok());
 }
 
+TEST_F(Certificates, AnExpiredOneRenewsForAWhileByItsKeyAlone) {
+  auto authority = CertificateAuthority::open(folder_ / "ca", {3650, std::chrono::hours(24)}, kNow);
+  auto stranger = CertificateAuthority::open(folder_ / "other", kNow);
+  ASSERT_TRUE(authority.ok() && stranger.ok());
+  auto made = make_key_and_request("alpha");
+  auto other = make_key_and_request("alpha");
+  ASSERT_TRUE(made.ok() && other.ok());
+  auto chain = authority->issue(made->csr_pem, "alpha", kNow);
+  auto forged = stranger->issue(made->csr_pem, "alpha", kNow);
+  ASSERT_TRUE(chain.ok() && forged.ok());
+  constexpr int64_t kDay = 24 * 3600;
+  auto name = authority->check_expired(*chain, made->csr_pem, kNow + 30 * kDay);
+  ASSERT_TRUE(name.ok()) << name.status().message();
+  EXPECT_EQ(*name, "alpha");
+  const auto denied = [&](const std::string& chain_pem, const std::string& csr_pem, int64_t now) {
+    return authority->check_expired(chain_pem, csr_pem, now).status().code() == Code::kPermissionDenied;
+  };
+  EXPECT_TRUE(denied(*chain, made->csr_pem, kNow + 32 * kDay));  // too long ago
+  EXPECT_TRUE(denied(*chain, other->csr_pem, kNow + 2 * kDay));  // who has the certificate, not the key
+  EXPECT_TRUE(denied(*forged, made->csr_pem, kNow + 2 * kDay));
+  EXPECT_EQ(authority->check_expired("nothing", made->csr_pem, kNow).status().code(), Code::kCorrupt);
+}
+
 TEST_F(Certificates, IdentitiesSurviveTheFolderAndMixedOnesAreFound) {
   auto authority = CertificateAuthority::open(folder_ / "ca", kNow);
   ASSERT_TRUE(authority.ok());

@@ -302,6 +302,46 @@ TEST_F(ControlTest, WhoHasNoFittingCertificateDoesNotAttach) {
   EXPECT_THAT(worker.why().message(), HasSubstr("expired"));
 }
 
+TEST_F(ControlTest, AnExpiredCertificateIsRenewedAndTheStreamComesUp) {
+  const LiveIdentity alpha = identity_from(*authority_, "alpha", std::time(nullptr) - 40 * 24 * 3600);
+  FakeWorker worker;
+  auto stream = GatewayStream::start(address_, alpha, worker, quick_options());
+  ASSERT_TRUE(stream.ok());
+  ASSERT_TRUE(eventually([&] { return worker.downs() >= 2; }));
+  EXPECT_FALSE(worker.ended_for_good());
+  EXPECT_EQ(worker.welcomes, 0);
+  auto renewed = renew(address_, *alpha.get());
+  ASSERT_TRUE(renewed.ok()) << renewed.status().message();
+  EXPECT_EQ(renewed->name, "alpha");
+  EXPECT_EQ(alpha.replace(identity("beta")).code(), Code::kInvalidArgument);
+  ASSERT_TRUE(alpha.replace(*renewed).ok());
+  EXPECT_TRUE(eventually([&] { return worker.welcomes == 1; }));
+
+  const Identity ancient = identity_from(*authority_, "alpha", std::time(nullptr) - 70 * 24 * 3600);
+  EXPECT_EQ(renew(address_, ancient).status().code(), Code::kPermissionDenied);
+}
+
+TEST_F(ControlTest, ARunningServerShowsItsRenewedCertificate) {
+  const LiveIdentity gateway =
+      *authority_->make_gateway_identity("gateway", std::time(nullptr) - 40 * 24 * 3600);
+  server_ = *ControlServer::start("127.0.0.1:0", gateway, fake_, quick_options());
+  address_ = "127.0.0.1:" + std::to_string(server_->port());
+  FakeWorker early;
+  auto stream = attach(identity("alpha"), early, address_);
+  ASSERT_TRUE(eventually([&] { return early.downs() >= 1; }));  // who would talk to an expired gateway?
+  ASSERT_TRUE(gateway.replace(*authority_->make_gateway_identity("gateway", std::time(nullptr))).ok());
+  ASSERT_TRUE(eventually([&] { return early.welcomes == 1; }));
+  // Another renewal disturbs no stream that is up.
+  const int downs = early.downs();
+  ASSERT_TRUE(gateway.replace(*authority_->make_gateway_identity("gateway", std::time(nullptr))).ok());
+  FakeWorker late;
+  auto other = attach(identity("beta"), late, address_);
+  EXPECT_TRUE(eventually([&] { return late.welcomes == 1; }));
+  EXPECT_TRUE(stream->send(Heartbeat{1, 3, false, {}, {}}));
+  EXPECT_TRUE(eventually([&] { return early.last_ack == 3; }));
+  EXPECT_EQ(early.downs(), downs);
+}
+
 TEST_F(ControlTest, AnotherProtocolIsRefusedWithBothRanges) {
   Hello newer = samples::hello();
   newer.protocol = {7, 9};

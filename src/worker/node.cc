@@ -147,68 +147,6 @@ class NodeImpl final : public Node,
     return {};
   }
 
-  const std::string& name() const override { return name_; }
-  Status read(const std::string& path, uint64_t offset, uint64_t bytes,
-              const std::function<Status(std::span<const uint8_t>)>& sink) override {
-    return files_->read(
-        model_, path, offset, bytes, [&sink](std::string_view chunk) { return sink(as_bytes(chunk)); },
-        kReadStall);
-  }
-
- private:
-  const std::string name_;
-  const std::string model_;
-  const std::unique_ptr<wire::RemoteFiles> files_;
-};
-
-class NodeImpl final : public Node,
-                       public wire::GatewayEvents,
-                       public wire::PeerHandler,
-                       public wire::PeerEvents,
-                       public Uplink,
-                       public cluster::MemberLink {
- public:
-  NodeImpl(NodeOptions options, wire::LiveIdentity identity, IdentityFolder folder,
-           std::string gateway_addresses)
-      : options_(std::move(options)),
-        identity_(std::move(identity)),
-        folder_(std::move(folder)),
-        gateway_addresses_(std::move(gateway_addresses)),
-        transport_(identity_.name(), *this),
-        executor_(make_thread_executor("member")),
-        ended_future_(ended_.get_future()) {}
-
-  ~NodeImpl() override {
-    stream_.reset();
-    server_.reset();
-    links_.reset();
-    instances_.reset();
-    executor_.reset();
-    member_.reset();
-    ::close(folder_.lock);
-  }
-
-  Status start() {
-    std::random_device entropy;
-    const uint64_t incarnation = (uint64_t{entropy()} << 32 | entropy()) | 1;
-    TESSERA_ASSIGN_OR_RETURN(server_, wire::PeerServer::start(options_.listen, identity_, *this));
-    TESSERA_ASSIGN_OR_RETURN(address_, advertised(options_, server_->port()));
-    links_ = wire::PeerLinks::create(identity_, incarnation, *this);
-    instances_ = std::make_unique<InstanceTable>(identity_.name, options_.home / "models" / ".parts",
-                                                 environment(), transport_);
-    cluster::WorkerMemberOptions member;
-    member.worker = identity_.name;
-    member.incarnation = incarnation;
-    member.version = options_.version;
-    member.address = address_;
-    member.capabilities = options_.capabilities;
-    member_ = std::make_unique<cluster::WorkerMember>(member, *instances_, *this, *executor_, clock_,
-                                                      [this](Status why) { end(std::move(why)); });
-    TESSERA_ASSIGN_OR_RETURN(stream_, wire::GatewayStream::start(gateway_addresses_, identity_, *this));
-    ready_ = true;
-    return {};
-  }
-
   const std::string& name() const override { return identity_.name(); }
   std::string address() const override { return address_; }
   void drain() override { member_->drain(); }
