@@ -115,12 +115,13 @@ class RelayTest : public WireTest {
   }
   // Both ends of a new tunnel from alpha to beta; beta may just not listen yet.
   std::pair<Socket, Socket> tunnel() {
-    for (int attempt = 0; attempt < 100; ++attempt) {
+    const auto deadline = SteadyClock::now() + std::chrono::seconds(20);
+    while (SteadyClock::now() < deadline) {
       Socket near = dial(*alpha_->dial("beta"));
-      if (listening_.wait(POLLIN, SteadyClock::now() + std::chrono::milliseconds(200))) {
-        Socket far = accept_one(listening_);
-        return {std::move(near), std::move(far)};
-      }
+      // Refused ones are closed; whatever comes to beta's server is this one.
+      while (SteadyClock::now() < deadline && !near.wait(POLLIN, SteadyClock::now()))
+        if (listening_.wait(POLLIN, SteadyClock::now() + std::chrono::milliseconds(5)))
+          return {std::move(near), accept_one(listening_)};
     }
     ADD_FAILURE() << "no tunnel: " << alpha_->failure("beta").message();
     return std::pair<Socket, Socket>();
