@@ -148,6 +148,7 @@ void SessionManager::find_route(Session& session) {
     return;
   }
   const bool may_wait = session.epoch > 0 || options_.wait_for_route;
+  if (session.state == State::kWaiting) session.state = State::kOpening;  // the queue counts it no more
   if (choice.status().code() != Code::kUnavailable || !may_wait || options_.failover_timeout.count() == 0) {
     fail(session.id, choice.status());
     return;

@@ -186,6 +186,20 @@ TEST_F(SessionManagerTest, FinalRefusalFailureAndSilenceEndWithAReason) {
   EXPECT_EQ(manager_.stats().waiting, 0);
 }
 
+TEST_F(SessionManagerTest, ASessionThatFindsNoRouteIsCountedNoMore) {
+  FixedRouter nowhere({});
+  SessionManager manager({}, transport_, executor_, nowhere);
+  auto heard = std::make_shared<Recorder>();
+  SessionRequest request;
+  request.prompt = {1};
+  ASSERT_TRUE(manager.submit(request, heard).ok());
+  executor_.run();
+  ASSERT_EQ(heard->failures.size(), 1u);
+  EXPECT_EQ(heard->failures[0].code(), Code::kUnavailable);
+  EXPECT_EQ(manager.stats().running, 0);
+  EXPECT_EQ(manager.stats().waiting, 0);
+}
+
 TEST_F(SessionManagerTest, CancelClosesEveryHopAndIsSilent) {
   auto heard = std::make_shared<Recorder>();
   const SessionId id = submit({1, 2}, heard);
