@@ -7,6 +7,9 @@ _tessera() {
       compopt -o default 2>/dev/null
       ;;
     --quantize) words="int8 int4" ;;
+    --activations) words="lossless int8 fp8" ;;
+    drain) words=$(tessera status --json 2>/dev/null | python3 -c 'import json, sys
+print(*[w["name"] for w in json.load(sys.stdin)["workers"] if w["state"] != "lost"])' 2>/dev/null) ;;
     --dtype) words="auto float32 bfloat16" ;;
     --kv-dtype) words="auto float32 bfloat16 float16" ;;
     *)

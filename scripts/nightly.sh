@@ -4,12 +4,13 @@
 #   fuzz       each fuzz target for ten minutes
 #   sim        10,000 schedules of the simulated cluster; each failing seed is printed
 #   soak       an hour of mixed load on one server: flat memory, no error, KV pages conserved
+#   cluster    ten minutes of workers killed in turn under 16 streams, every stream token-exact; namespaces with 10 ms between them
 #   debian13   the two scripts in a Debian 13 chroot (debootstrap; needs root)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(asan fuzz sim soak debian13)
+[ ${#parts[@]} -gt 0 ] || parts=(asan fuzz sim soak cluster debian13)
 
 asan() {
   install_packages build; install_packages test
@@ -36,6 +37,14 @@ soak() {
   python3 tests/soak.py --binary build/release/tessera --seconds "${TESSERA_SOAK_SECONDS:-3600}"
 }
 
+cluster() {
+  install_packages build; install_packages test
+  scripts/build.sh release tessera
+  build/release/tessera pull smollm2:135m >/dev/null
+  python3 tests/cluster_chaos.py --binary build/release/tessera --seconds "${TESSERA_CHAOS_SECONDS:-600}"
+  tests/run_pytest.sh tests/e2e/test_netns.py -rs
+}
+
 debian13() {
   install_packages bench
   local root=build/debian13
@@ -47,7 +56,7 @@ debian13() {
 
 for part in "${parts[@]}"; do
   case $part in
-    asan | fuzz | sim | soak | debian13) echo "== $part"; "$part" ;;
-    *) echo "nightly.sh: no part '$part' (asan fuzz sim soak debian13)" >&2; exit 2 ;;
+    asan | fuzz | sim | soak | cluster | debian13) echo "== $part"; "$part" ;;
+    *) echo "nightly.sh: no part '$part' (asan fuzz sim soak cluster debian13)" >&2; exit 2 ;;
   esac
 done

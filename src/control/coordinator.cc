@@ -205,7 +205,7 @@ void Coordinator::on_heartbeat(Member& member, Heartbeat heartbeat) {
       obs::log_warn("cluster", "a worker could not load a block range",
                     {{"worker", worker}, {"model", instance.report.model}, {"error", instance.report.error}});
       if (auto model = models_.find(instance.report.model); model != models_.end())
-        model->second.failed_loads[worker] = instance.report.error;
+        model->second.failed_loads[worker] = clock_.now() + options_.load_retry;
       member.instances.erase(found);
       sink_.send(worker, UnloadInstance{instance.report.id});
       failed = true;
@@ -267,6 +267,12 @@ void Coordinator::check_leases() {
     lose(worker, deadline_exceeded("it was silent for " + std::to_string(ms.count()) + " ms"));
     sink_.send(worker, Goodbye{"the lease ended; join again", false});
   }
+  // What failed may have been the network's fault, or the disk's: it is tried again, but not again and again.
+  size_t forgiven = 0;
+  for (auto& [name, model] : models_)
+    forgiven += std::erase_if(model.failed_loads,
+                              [now = clock_.now()](const auto& entry) { return entry.second <= now; });
+  if (forgiven > 0) plan_soon(std::chrono::milliseconds(0));
   lease_timer_ = executor_.post_after(options_.lease / 6, [this] { check_leases(); });
 }
 

@@ -34,9 +34,10 @@ struct CoordinatorOptions {
   std::string gateway = "gateway";
   uint64_t incarnation = 1;  // drawn when the gateway starts
   ProtocolRange protocol;
-  std::chrono::milliseconds lease{3000};        // a silent worker is lost after so long
-  std::chrono::milliseconds cool_down{10'000};  // a worker that failed is a last resort for so long
-  std::chrono::milliseconds settle{400};        // workers that join together are placed together
+  std::chrono::milliseconds lease{3000};         // a silent worker is lost after so long
+  std::chrono::milliseconds cool_down{10'000};   // a worker that failed is a last resort for so long
+  std::chrono::milliseconds load_retry{30'000};  // a worker that could not load a range is asked again
+  std::chrono::milliseconds settle{400};         // workers that join together are placed together
 };
 
 // A model as the gateway serves it.
@@ -133,8 +134,7 @@ class Coordinator {
     ServedModel served;
     int64_t tokens = 0;  // when they were last counted
     double tokens_per_s = 0;
-    std::map<std::string, std::string>
-        failed_loads;  // worker → error, so that it is not asked again and again
+    std::map<std::string, MonotonicTime> failed_loads;  // worker → when it may be asked again
   };
 
   void on_attach(uint64_t connection, Hello hello);

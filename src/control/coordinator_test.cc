@@ -252,7 +252,7 @@ TEST_F(CoordinatorTest, ADrainedWorkerIsEmptiedWhenOthersCoverAndThenSentHome) {
   EXPECT_EQ(status.code(), Code::kNotFound);
 }
 
-TEST_F(CoordinatorTest, AWorkerThatCannotLoadIsNotAskedForTheSameAgain) {
+TEST_F(CoordinatorTest, AWorkerThatCannotLoadIsAskedAgainOnlyAfterAWhile) {
   attach("a", 9);
   executor_.advance(1s);
   auto loads = sent_.take<LoadInstance>();
@@ -267,8 +267,16 @@ TEST_F(CoordinatorTest, AWorkerThatCannotLoadIsNotAskedForTheSameAgain) {
   beat("a");
   hosted_["a"].clear();
   beat("a");
-  executor_.advance(2s);
+  for (int second = 0; second < 28; ++second) {
+    executor_.advance(1s);
+    beat("a");
+  }
   EXPECT_TRUE(sent_.take<LoadInstance>().empty());
+  for (int second = 0; second < 4; ++second) {
+    executor_.advance(1s);
+    beat("a");
+  }
+  EXPECT_EQ(sent_.take<LoadInstance>().size(), 1u);
 }
 
 TEST_F(CoordinatorTest, AnotherNumericsClassIsTheLastChoiceAndIsSaid) {

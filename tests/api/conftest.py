@@ -3,6 +3,8 @@
 TESSERA_BINARY       the program (default build/release/tessera)
 TESSERA_TEST_MODEL   what --model gets (default: smollm2:135m, pulled into the user's store)
 TESSERA_TEST_BLOCKS  what --blocks gets (default: not given), e.g. 0:8,8:19,19:30
+TESSERA_TEST_CLUSTER the same ranges, but each on a worker process behind `tessera gateway`; tests that start a server of their own
+                     are skipped then: what they ask is the HTTP half's
 """
 import json
 import os
@@ -11,6 +13,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -22,16 +25,49 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("TESSERA_BINARY", str(ROOT / "build/release/tessera"))
 MODEL = os.environ.get("TESSERA_TEST_MODEL", "smollm2:135m")
 BLOCKS = os.environ.get("TESSERA_TEST_BLOCKS", "")
-NAME = "test-model"
+CLUSTER = os.environ.get("TESSERA_TEST_CLUSTER", "")
+NAME = MODEL if CLUSTER else "test-model"
 KEY = "sk-test-key"
 CONTEXT = 1024
 
 
+class Workers:
+    """Homes for a cluster's processes, and one worker for each range of CLUSTER."""
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self._processes = []
+        store = os.path.join(os.environ.get("TESSERA_HOME", os.path.expanduser("~/.local/share/tessera")), "models")
+        os.mkdir(self._home("gateway"))
+        os.symlink(store, os.path.join(self._home("gateway"), "models"))
+
+    def _home(self, name):
+        return os.path.join(self._folder.name, name)
+
+    def environment(self, name="gateway"):
+        return {**os.environ, "TESSERA_HOME": self._home(name)}
+
+    def start(self, join):
+        for i, blocks in enumerate(CLUSTER.split(",")):
+            command = [BINARY, "worker", "--join", join, "--blocks", blocks, "--listen", "127.0.0.1:0", "--threads", "1"]
+            command += ["--memory", "600MiB", "--name", f"w{i}", "--log-level", "warn"]
+            self._processes.append(subprocess.Popen(command, env=self.environment(f"w{i}")))
+
+    def stop(self):
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        self._folder.cleanup()
+
+
 class Server:
-    """A running `tessera serve`; `log` is what it has said so far."""
+    """A running `tessera serve`, or a gateway with its workers; `log` is what it has said so far."""
 
     def __init__(self, *arguments, ready=True, max_files=None):
         command = [BINARY, "serve", "--model", MODEL, "--served-name", NAME, "--port", "0"]
+        self._workers = Workers() if CLUSTER else None
+        if CLUSTER:
+            command = [BINARY, "gateway", "--model", MODEL, "--port", "0", "--control-port", "0", "--advertise", "127.0.0.1"]
         command += ["--context", str(CONTEXT), *arguments]
         if BLOCKS:
             command += ["--blocks", BLOCKS]
@@ -40,7 +76,12 @@ class Server:
         self.log = ""
         self.http = httpx.Client(verify=False, timeout=120, limits=httpx.Limits(max_connections=None))
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=self._workers.environment() if self._workers else None,
         )
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -50,8 +91,11 @@ class Server:
             raise RuntimeError("the server did not start:\n" + self.log)
         match = re.search(r"listening on (http://([^\s:]+):(\d+))", self.log)
         self.url, self.host, self.port = match[1], match[2], int(match[3])
+        if self._workers:
+            wait_until(lambda: re.search(r"--join \S+\n", self.log))
+            self._workers.start(re.search(r"--join (\S+)\n", self.log)[1])
         if ready:
-            self.wait_ready()
+            self.wait_ready(240 if CLUSTER else 60)
 
     def _read(self):
         for line in self.process.stdout:
@@ -106,6 +150,8 @@ class Server:
             self.process.wait()
             raise
         self._reader.join(10)
+        if self._workers:
+            self._workers.stop()
         return self.process.returncode
 
 
@@ -131,6 +177,8 @@ def client(server):
 @pytest.fixture
 def start(pulled):
     """start(*arguments) → a Server of this test's own, stopped at its end."""
+    if CLUSTER:
+        pytest.skip("starts a server of its own: asked of `serve`")
     servers = []
 
     def make(*arguments, **options):

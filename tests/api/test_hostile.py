@@ -6,7 +6,7 @@ import struct
 import time
 
 import pytest
-from conftest import NAME, events, wait_until
+from conftest import CLUSTER, NAME, events, wait_until
 
 HEAD = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -336,6 +336,13 @@ def test_disconnect_cancels(server, stream, abrupt):
 def test_no_blocks_leak(server):
     """Free, cached and used add up after everything above (I6), and nothing is in use when idle."""
     wait_until(lambda: server.metric("tessera_sequences", state="running") == 0)
+    if CLUSTER:
+
+        def all_free():
+            instances = [i for w in server.get("/api/v1/cluster").json()["workers"] for i in w["instances"]]
+            return instances and all(i["sessions"] == 0 and i["kv_tokens_free"] == i["kv_tokens"] for i in instances)
+
+        return wait_until(all_free)
     states = {s: server.metric("tessera_kv_blocks", state=s) for s in ("free", "cached", "used")}
     assert states["used"] == 0
     assert sum(states.values()) == server.metric("tessera_kv_blocks_capacity")
