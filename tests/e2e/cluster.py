@@ -107,10 +107,7 @@ class Cluster:
         home = self.folder / "gateway"
         home.mkdir(parents=True, exist_ok=True)
         if models:
-            (home / "models").mkdir(exist_ok=True)
-            for entry in pathlib.Path(models).iterdir():
-                if not entry.name.startswith("."):
-                    (home / "models" / entry.name).symlink_to(entry)
+            stock(home, models)
         self.gateway = Gateway(home, *gateway_arguments, model=model, netns=netns, **gateway)
 
     @property
@@ -198,6 +195,15 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 self.gateway.kill()
                 raise
+
+
+def stock(home, models):
+    """Puts the models of a store into a home, as links."""
+    folder = pathlib.Path(home) / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in pathlib.Path(models).iterdir():
+        if not entry.name.startswith("."):
+            (folder / entry.name).symlink_to(entry)
 
 
 def parse(blocks):

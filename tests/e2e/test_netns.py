@@ -5,11 +5,12 @@ Needs root, iproute2, /dev/net/tun and a compiler for tools/wan_relay.cpp; is sk
 import contextlib
 import ctypes
 import os
+import pathlib
 import shutil
 import subprocess
 
 import pytest
-from cluster import Cluster, complete, ready, stream, wait_until
+from cluster import Cluster, complete, ready, serve, stock, stream, wait_until
 from conftest import DEFAULT_MODEL, ROOT
 
 SITES = ["tgw", "tw1", "tw2", "tw3", "tw4"]
@@ -81,10 +82,6 @@ def wan(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and iproute2")
 def test_a_cluster_over_a_wide_area(wan, tmp_path, default_model):
-    import pathlib
-
-    from cluster import serve
-
     store = pathlib.Path(default_model).parents[1]
     with serve(tmp_path / "single", DEFAULT_MODEL, store) as url:
         wanted = {"greedy": complete(url, GREEDY), "seeded": complete(url, SEEDED)}
@@ -94,7 +91,8 @@ def test_a_cluster_over_a_wide_area(wan, tmp_path, default_model):
         try:
             workers = []
             for site, blocks in (("tw1", "0:8"), ("tw2", "8:19"), ("tw3", "19:30"), ("tw4", "8:19")):
-                workers.append(cluster.worker(blocks, *MEMORY, netns=site, listen=wan[site] + ":0"))
+                stock(tmp_path / site, store)  # weights from the disk: the links are for tokens
+                workers.append(cluster.worker(blocks, *MEMORY, home=tmp_path / site, netns=site, listen=wan[site] + ":0"))
             cluster.wait_hosting(*workers, seconds=180)
             wait_until(lambda: ready(cluster.url)[0] == 200, lambda: ready(cluster.url))
             assert complete(cluster.url, GREEDY) == wanted["greedy"]
