@@ -91,9 +91,8 @@ IdentityRenewal::IdentityRenewal(fs::path folder, std::string gateway_addresses,
   executor_->post([this] { check(); });
 }
 
-IdentityRenewal::~IdentityRenewal() {
-  executor_.reset();
-}
+// Not by reset(), which would show a task that still runs a null pointer.
+IdentityRenewal::~IdentityRenewal() = default;
 
 void IdentityRenewal::check() {
   const auto current = identity_.get();
