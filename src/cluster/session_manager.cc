@@ -371,7 +371,7 @@ void SessionManager::arm(Session& session, std::chrono::milliseconds timeout, co
       executor_.post_after(timeout, [this, id = session.id, what] { fail(id, deadline_exceeded(what)); });
 }
 
-void SessionManager::fail(SessionId id, const Status& reason) {
+void SessionManager::fail(SessionId id, Status reason) {
   auto found = sessions_.find(id);
   if (found == sessions_.end()) return;
   report_failover(*found->second, false);

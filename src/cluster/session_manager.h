@@ -189,7 +189,7 @@ class SessionManager final : public Inbox {
   void wait_for_room();
   static bool is_on(const Hop& hop, const std::string& worker);
   void arm(Session& session, std::chrono::milliseconds timeout, const char* what);
-  void fail(SessionId id, const Status& reason);
+  void fail(SessionId id, Status reason);  // a copy: the session that holds it may go
   void erase(SessionId id);
   Session* current(SessionId id, Epoch epoch);
   void reopen(Session& session);
