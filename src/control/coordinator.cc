@@ -206,8 +206,8 @@ void Coordinator::on_heartbeat(Member& member, Heartbeat heartbeat) {
                     {{"worker", worker}, {"model", instance.report.model}, {"error", instance.report.error}});
       if (auto model = models_.find(instance.report.model); model != models_.end())
         model->second.failed_loads[worker] = clock_.now() + options_.load_retry;
-      member.instances.erase(found);
       sink_.send(worker, UnloadInstance{instance.report.id});
+      member.instances.erase(found);
       failed = true;
     } else if (instance.report.state == InstanceState::kUnloaded) {
       member.instances.erase(found);
