@@ -131,6 +131,7 @@ class ServedModels {
   }
 
   const api::ModelSet& set() const { return models_; }
+  void settle() { drain(*prepare_); }  // as ClusterGateway's, and before it
 
  private:
   const GatewayOptions& options_;
@@ -189,6 +190,10 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
            obs::log_warn("gateway", "other verbs will not find this gateway", {{"error", kept.message()}});
          std::printf("tessera worker --join %s\n", join.c_str());
          std::fflush(stdout);
+       },
+       [&] {
+         models.settle();
+         cluster->settle();
        }});
   // Requests that still wait for the coordinator go on to `work`: none is left when it has answered once
   // more.

@@ -33,6 +33,10 @@ Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
                                      {{"model", local->model().served_name},
                                       {"context", local->model().context_length},
                                       {"blocks", static_cast<int>(local->workers().size())}});
+                     },
+                     [&local, &completer] {
+                       completer.settle();
+                       local->settle();
                      }});
 }
 

@@ -7,7 +7,6 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <future>
 
 #include "base/clock.h"
 #include "obs/log.h"
@@ -149,9 +148,8 @@ Status serve_http(const HttpOptions& options, StopSignals& signals, const HttpSe
   signals.wait();
   stop_serving(options, front, *server);
   server->stop();
-  std::promise<void> drained;  // what the executor still runs belongs to `front`
-  executor->post([&drained] { drained.set_value(); });
-  drained.get_future().wait();
+  service.settle();  // requests of sessions, and what the executor still runs, belong to `front`
+  drain(*executor);
   obs::log_info("serve", "stopped");
   return {};
 }

@@ -70,6 +70,8 @@ struct HttpService {
   gateway::Readiness::Probe probe;
   gateway::AdminApi* admin = nullptr;
   std::function<void(const std::string& url)> on_listening;
+  // Called when all connections are gone: returns when no session speaks to its request any more.
+  std::function<void()> settle;
 };
 // Listens, serves, and when a signal comes ends within the shutdown timeout.
 Status serve_http(const HttpOptions& options, StopSignals& signals, const HttpService& service);

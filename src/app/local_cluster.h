@@ -26,6 +26,8 @@ class LocalCluster {
   // Names the numerics class of the tail: equal fingerprints give equal tokens.
   const std::string& fingerprint() const { return fingerprint_; }
   uint64_t weight_bytes() const { return weight_bytes_; }  // of all ranges, on the device
+  // Returns when what the sessions were asked before is done: a cancelled one is silent from then on.
+  void settle() { drain(*session_executor_); }
   // Sends one real token through every hop; calls back once, with the reason when it failed.
   void probe(std::function<void(Status)> done);
 

@@ -13,6 +13,7 @@ class LocalCompleter {
  public:
   explicit LocalCompleter(LocalCluster& local);
   const std::shared_ptr<api::Completer>& get() const { return completer_; }
+  void settle() { drain(*prepare_); }  // as LocalCluster's, and before it
 
  private:
   std::shared_ptr<api::Completer> completer_;

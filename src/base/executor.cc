@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <deque>
+#include <future>
 #include <map>
 #include <thread>
 #include <unordered_map>
@@ -103,6 +104,12 @@ class ThreadExecutor final : public Executor {
 
 std::unique_ptr<Executor> make_thread_executor(std::string name) {
   return std::make_unique<ThreadExecutor>(std::move(name));
+}
+
+void drain(Executor& executor) {
+  std::promise<void> done;
+  executor.post([&done] { done.set_value(); });
+  done.get_future().wait();
 }
 
 }  // namespace tessera

@@ -22,6 +22,9 @@ class Executor {
   virtual void cancel(TimerId timer) = 0;
 };
 
+// Waits until everything that was posted before has run. Not from a task of that executor.
+void drain(Executor& executor);
+
 // One named thread. The destructor runs no more tasks and joins.
 std::unique_ptr<Executor> make_thread_executor(std::string name);
 

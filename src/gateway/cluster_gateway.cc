@@ -185,6 +185,8 @@ class ClusterGatewayImpl final : public ClusterGateway,
       });
   }
 
+  void settle() override { drain(executor_); }
+
   control::Coordinator& coordinator() override { return *coordinator_; }
   control::Identities& identities() override { return *identities_; }
 

@@ -54,6 +54,9 @@ class ClusterGateway {
   // A real token over every hop of every model.
   virtual void probe(std::function<void(Status)> done) = 0;
 
+  // Returns when what the sessions were asked before is done: a cancelled one is silent from then on.
+  virtual void settle() = 0;
+
   virtual control::Coordinator& coordinator() = 0;
   virtual control::Identities& identities() = 0;
 };
