@@ -8,7 +8,7 @@ std::optional<Message> answer_for_undelivered(const Message& message, const std:
     return Refused{open->session, epoch, open->hop, resource_exhausted(why)};
   if (std::holds_alternative<StartSession>(message) || std::holds_alternative<Rows>(message) ||
       std::holds_alternative<Token>(message) || std::holds_alternative<CloseSession>(message))
-    return Failed{session_of(message), epoch, -1, unavailable(why), to};
+    return Failed{session_of(message), epoch, 0, unavailable(why), to};
   return std::nullopt;
 }
 

@@ -126,7 +126,8 @@ struct Failed {
   Epoch epoch = 0;
   int hop = 0;
   Status reason;
-  std::string peer = {};  // the neighbour that could not be reached, when it is not the sender who failed
+  // The neighbour that could not be reached, when it is not the sender who failed; `hop` then says nothing.
+  std::string peer = {};
 };
 
 using Message =

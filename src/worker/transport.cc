@@ -113,7 +113,7 @@ void WorkerTransport::peer_down(const std::string& worker, const Status& why) {
     for (const auto& [key, open] : open_)
       if (open.addresses.count(worker) > 0)
         reports.emplace_back(
-            open.gateway, Failed{key.first, open.epoch, -1,
+            open.gateway, Failed{key.first, open.epoch, 0,
                                  unavailable("its link to " + worker + " broke: " + why.message()), worker});
   }
   for (auto& [gateway, failed] : reports) uplink_.send_to_gateway(gateway, std::move(failed));

@@ -75,6 +75,7 @@ TEST_F(WorkerTransportTest, WhatCannotBeDeliveredIsToldToTheGateway) {
   ASSERT_EQ(uplink_.gateway.size(), 1u);
   ASSERT_NE(std::get_if<Failed>(&uplink_.gateway[0].message), nullptr);
   EXPECT_EQ(std::get<Failed>(uplink_.gateway[0].message).peer, "w2/b");
+  EXPECT_GE(std::get<Failed>(uplink_.gateway[0].message).hop, 0) << "the wire refuses less";
   EXPECT_EQ(std::get<Failed>(uplink_.gateway[0].message).reason.code(), Code::kUnavailable);
   transport_.undelivered("w2/b", rows(5), unavailable("connection refused"));
   EXPECT_EQ(uplink_.gateway.size(), 2u);
