@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <atomic>
 
 #include <chrono>
 #include <cmath>
@@ -165,6 +166,25 @@ TEST(BoundedQueue, RefusesWhenFullAndWakesOnClose) {
   EXPECT_EQ(queue.pop(std::chrono::seconds(10)), std::nullopt);
   closer.join();
   EXPECT_FALSE(queue.try_push(4));
+}
+
+TEST(ThreadExecutor, RunsNothingAfterItWasStopped) {
+  auto executor = make_thread_executor("test");
+  std::atomic<int> runs{0};
+  auto held = std::make_shared<int>(1);
+  executor->post([&] {
+    executor->post_after(std::chrono::milliseconds(1),
+                         [&runs, held] { ++runs; });  // while it is being stopped
+    ++runs;
+  });
+  drain(*executor);
+  executor->stop();
+  const int before = runs;
+  executor->post([&runs, held] { ++runs; });
+  EXPECT_EQ(executor->post_after(std::chrono::milliseconds(0), [&runs, held] { ++runs; }), 0u);
+  executor->stop();
+  EXPECT_EQ(runs, before);
+  EXPECT_EQ(held.use_count(), 1) << "what was waiting is dropped";
 }
 
 TEST(ThreadExecutor, KeepsOrderFiresTimersAndCancels) {

@@ -19,23 +19,33 @@ class ThreadExecutor final : public Executor {
     pthread_setname_np(thread_.native_handle(), name.substr(0, 15).c_str());
   }
 
-  ~ThreadExecutor() override {
+  ~ThreadExecutor() override { ThreadExecutor::stop(); }
+
+  void stop() override {
     {
       MutexLock lock(mutex_);
       stopping_ = true;
       wake_.notify_all();
     }
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
+    decltype(tasks_) tasks;
+    decltype(timers_) timers;
+    MutexLock lock(mutex_);  // what they hold ends after it is released
+    tasks.swap(tasks_);
+    timers.swap(timers_);
+    due_of_.clear();
   }
 
   void post(std::function<void()> task) override {
     MutexLock lock(mutex_);
+    if (stopping_) return;
     tasks_.push_back(std::move(task));
     wake_.notify_one();
   }
 
   TimerId post_after(std::chrono::nanoseconds delay, std::function<void()> task) override {
     MutexLock lock(mutex_);
+    if (stopping_) return 0;
     const TimerId id = ++last_timer_;
     const auto due = std::chrono::steady_clock::now() + delay;
     timers_.emplace(std::make_pair(due, id), std::move(task));

@@ -42,32 +42,6 @@ std::string with_port(const std::string& list, int port) {
   return result;
 }
 
-// Stops before what posts to it goes: destructors still cancel their timers here, which then does nothing.
-class StoppingExecutor final : public Executor {
- public:
-  explicit StoppingExecutor(std::string name)
-      : owned_(make_thread_executor(std::move(name))), thread_(owned_.get()) {}
-  // Runs no more tasks and joins. Meanwhile only its own tasks may use it.
-  void stop() {
-    owned_.reset();
-    thread_ = nullptr;
-  }
-  void post(std::function<void()> task) override {
-    if (Executor* thread = thread_) thread->post(std::move(task));
-  }
-  TimerId post_after(std::chrono::nanoseconds delay, std::function<void()> task) override {
-    Executor* thread = thread_;
-    return thread == nullptr ? 0 : thread->post_after(delay, std::move(task));
-  }
-  void cancel(TimerId timer) override {
-    if (Executor* thread = thread_) thread->cancel(timer);
-  }
-
- private:
-  std::unique_ptr<Executor> owned_;
-  std::atomic<Executor*> thread_;
-};
-
 class ClusterGatewayImpl final : public ClusterGateway,
                                  public wire::ControlHandler,
                                  public control::ControlSink,
@@ -77,8 +51,8 @@ class ClusterGatewayImpl final : public ClusterGateway,
       : options_(std::move(options)), files_(options_.home / "state" / "manifests") {}
 
   ~ClusterGatewayImpl() override {
-    server_.reset();   // no more events, and no stream is attached
-    executor_.stop();  // no more tasks: the sessions and the coordinator may go
+    server_.reset();    // no more events, and no stream is attached
+    executor_->stop();  // no more tasks: the sessions and the coordinator may go
   }
 
   Status open() {
@@ -97,7 +71,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
     coordinator.incarnation = (uint64_t{entropy()} << 32 | entropy()) | 1;
     coordinator.lease = options_.lease;
     first_session_ = (coordinator.incarnation >> 24) << 24;
-    coordinator_.emplace(coordinator, *this, executor_, clock_);
+    coordinator_.emplace(coordinator, *this, *executor_, clock_);
     identity_.emplace(std::move(identity));
     TESSERA_ASSIGN_OR_RETURN(server_, wire::ControlServer::start(options_.listen, *identity_, *this));
     recorder_->post([this] { renew_own(); });
@@ -138,7 +112,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
           on_failover(name, failover);
         };
         serving.sessions =
-            std::make_unique<cluster::SessionManager>(options, *this, executor_, coordinator_->router(name));
+            std::make_unique<cluster::SessionManager>(options, *this, *executor_, coordinator_->router(name));
       }
       serving.served = true;
       serving.probe_token = model.probe_token;
@@ -185,7 +159,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
       });
   }
 
-  void settle() override { drain(executor_); }
+  void settle() override { drain(*executor_); }
 
   control::Coordinator& coordinator() override { return *coordinator_; }
   control::Identities& identities() override { return *identities_; }
@@ -385,7 +359,8 @@ class ClusterGatewayImpl final : public ClusterGateway,
   std::optional<wire::LiveIdentity> identity_;
   uint64_t first_session_ = 0;
   std::atomic<uint64_t> last_connection_{0};
-  StoppingExecutor executor_{"sessions"};  // the coordinator's and every session's; outlives both
+  const std::unique_ptr<Executor> executor_ =
+      make_thread_executor("sessions");  // the coordinator's and every session's; outlives both
   Mutex mutex_;
   std::map<std::string, Serving> models_ TESSERA_GUARDED_BY(mutex_);
   std::map<std::string, Attached> attached_ TESSERA_GUARDED_BY(mutex_);

@@ -91,8 +91,9 @@ IdentityRenewal::IdentityRenewal(fs::path folder, std::string gateway_addresses,
   executor_->post([this] { check(); });
 }
 
-// Not by reset(), which would show a task that still runs a null pointer.
-IdentityRenewal::~IdentityRenewal() = default;
+IdentityRenewal::~IdentityRenewal() {
+  executor_->stop();
+}
 
 void IdentityRenewal::check() {
   const auto current = identity_.get();
