@@ -14,6 +14,7 @@
 #include "gateway/model_files.h"
 #include "obs/log.h"
 #include "store/sqlite_database.h"
+#include "wire/address.h"
 #include "wire/control_server.h"
 #include "wire/join_token.h"
 
@@ -27,19 +28,6 @@ std::string own_host_name() {
   char name[256] = "127.0.0.1";
   ::gethostname(name, sizeof name - 1);
   return name;
-}
-
-// "a,b:1" → "a:PORT,b:1".
-std::string with_port(const std::string& list, int port) {
-  std::string result;
-  for (size_t begin = 0; begin <= list.size();) {
-    const size_t end = std::min(list.find(',', begin), list.size());
-    std::string part = list.substr(begin, end - begin);
-    const bool has_port = part.find(':') != std::string::npos && part.back() != ']';
-    result += (result.empty() ? "" : ",") + part + (has_port ? "" : ":" + std::to_string(port));
-    begin = end + 1;
-  }
-  return result;
 }
 
 class ClusterGatewayImpl final : public ClusterGateway,
@@ -91,7 +79,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
     TESSERA_RETURN_IF_ERROR(identities_->add_token(token.secret, terms).status());
     const std::string hosts =
         options_.advertise.empty() ? own_host_name() + ",127.0.0.1" : options_.advertise;
-    return "tessera://" + with_port(hosts, server_->port()) + "/" + token.text();
+    return "tessera://" + wire::with_default_port(hosts, server_->port()) + "/" + token.text();
   }
   int control_port() const override { return server_->port(); }
   wire::RelayStats relay_stats() const override { return server_->relay_stats(); }

@@ -48,6 +48,20 @@ Result<std::vector<Address>> parse_addresses(std::string_view list) {
   }
 }
 
+std::string with_default_port(std::string_view list, int port) {
+  std::string result;
+  for (;;) {
+    const size_t comma = list.find(',');
+    const std::string_view part = list.substr(0, comma);
+    const bool has_port = part.find(':') != std::string_view::npos && part.back() != ']';
+    result.append(part);
+    if (!has_port) result += ":" + std::to_string(port);
+    if (comma == std::string_view::npos) return result;
+    result += ',';
+    list.remove_prefix(comma + 1);
+  }
+}
+
 Result<Address> parse_listen_address(std::string_view text) {
   return parse_address(text, 0);
 }

@@ -20,6 +20,9 @@ struct Address {
 // At least one, at most 16. InvalidArgument names the part that is wrong.
 Result<std::vector<Address>> parse_addresses(std::string_view list);
 
+// "a,b:1,[::1]" → "a:PORT,b:1,[::1]:PORT": the port where a part has none.
+std::string with_default_port(std::string_view list, int port);
+
 // Where to listen: as above, but one, and port 0 asks for a free one.
 Result<Address> parse_listen_address(std::string_view text);
 

@@ -177,6 +177,12 @@ TEST(JoinToken, SaysWhatIsWrong) {
   EXPECT_FALSE(parse_join_url("tessera://gw/" + text, 0).ok());
 }
 
+TEST(Addresses, GetAPortWhereTheyHaveNone) {
+  EXPECT_EQ(with_default_port("a,b:1,[::1],[::1]:2", 7), "a:7,b:1,[::1]:7,[::1]:2");
+  EXPECT_EQ(with_default_port("a", 7), "a:7");
+  EXPECT_FALSE(parse_addresses(with_default_port("a,,b", 7)).ok());
+}
+
 TEST(Addresses, ParseAndRememberWhatWorked) {
   auto list = parse_addresses("a.example:1,[::1]:65535,10.0.0.1:80");
   ASSERT_TRUE(list.ok());

@@ -58,15 +58,7 @@ Result<std::string> advertised(const NodeOptions& options, int port) {
       list += (list.empty() ? "" : ",") + std::string("127.0.0.1");
     }
   }
-  std::string result;
-  for (size_t begin = 0; begin <= list.size();) {
-    const size_t end = std::min(list.find(',', begin), list.size());
-    std::string part = list.substr(begin, end - begin);
-    const bool has_port = part.rfind(':') != std::string::npos && part.back() != ']';
-    if (!has_port) part += ":" + std::to_string(port);
-    result += (result.empty() ? "" : ",") + part;
-    begin = end + 1;
-  }
+  const std::string result = wire::with_default_port(list, port);
   TESSERA_RETURN_IF_ERROR(wire::parse_addresses(result).status().with_context("--advertise"));
   return result;
 }
