@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/sha256.h"
+#include "core/identity_name.h"
 
 namespace tessera::control {
 namespace {
@@ -250,31 +251,9 @@ Status Identities::forget_tokens_before(int64_t unix_ms) {
 
 // --- workers ---------------------------------------------------------------------------------------------
 
-bool Identities::valid_name(std::string_view name) {
-  if (name.empty() || name.size() > kLongestName || name.front() == '-' || name.back() == '-') return false;
-  return std::all_of(name.begin(), name.end(),
-                     [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
-}
-
-std::string Identities::make_valid_name(std::string_view text) {
-  std::string name;
-  for (char c : text.substr(0, text.find('.'))) {  // of a host name the first label
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    const bool is_plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-    if (is_plain)
-      name += c;
-    else if (!name.empty() && name.back() != '-')
-      name += '-';
-  }
-  name.resize(std::min(name.size(), kLongestName));
-  while (!name.empty() && name.back() == '-') name.pop_back();
-  return name.empty() ? "worker" : name;
-}
-
 Result<WorkerIdentity> Identities::admit(const std::string& wanted_name, const std::string& proven_name) {
   const std::string& asked = proven_name.empty() ? wanted_name : proven_name;
-  if (!valid_name(asked))
-    return invalid_argument("a worker's name has 1 to 63 of a-z, 0-9 and '-', and no '-' at its ends");
+  TESSERA_RETURN_IF_ERROR(check_identity_name(asked));
   const int64_t now_ms = clock_.unix_time_ms();
   return transact<WorkerIdentity>(database_, [&](Statements& sql) -> Result<WorkerIdentity> {
     if (!proven_name.empty()) {
@@ -293,7 +272,7 @@ Result<WorkerIdentity> Identities::admit(const std::string& wanted_name, const s
     }
     for (int number = 1; number <= kMostSuffix; ++number) {
       const std::string suffix = number == 1 ? "" : "-" + std::to_string(number);
-      std::string name = asked.substr(0, kLongestName - suffix.size());
+      std::string name = asked.substr(0, kLongestIdentityName - suffix.size());
       while (!suffix.empty() && name.back() == '-') name.pop_back();
       TESSERA_ASSIGN_OR_RETURN(std::optional<WorkerIdentity> added,
                                insert_worker(sql, name + suffix, now_ms));

@@ -60,7 +60,6 @@ struct FailoverRecord {
 class Identities {
  public:
   static constexpr size_t kLeastSecretBytes = 16;
-  static constexpr size_t kLongestName = 63;
   static constexpr int kFailoversKept = 10'000;
 
   // Makes or migrates its tables.
@@ -83,12 +82,8 @@ class Identities {
   // The identity for a worker that joins, to be called after its token or its old certificate was verified.
   // `proven_name`: common name of a certificate of this cluster whose key it has shown, empty if it has none:
   // it gets that identity again. Otherwise a new one: `wanted_name`, with "-2", "-3", … after it where it is
-  // taken. InvalidArgument: no name by `valid_name`; PermissionDenied: the identity was revoked.
+  // taken. InvalidArgument: no name by check_identity_name(); PermissionDenied: the identity was revoked.
   Result<WorkerIdentity> admit(const std::string& wanted_name, const std::string& proven_name);
-  // 1 to 63 of [a-z0-9-], no hyphen at the ends.
-  static bool valid_name(std::string_view name);
-  // The nearest valid name to a host name or what a user wrote; "worker" if nothing is left.
-  static std::string make_valid_name(std::string_view text);
 
   Status record_certificate(const std::string& name, const std::string& certificate, int64_t expires_unix_ms);
   // Ok if the identity exists and was not revoked, and the certificate is one that was recorded for it:

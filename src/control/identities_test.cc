@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/files.h"
+#include "core/identity_name.h"
 #include "store/sqlite_database.h"
 #include "store/test_util.h"
 
@@ -144,10 +145,10 @@ TEST_F(IdentitiesTest, NamesAreBounded) {
     EXPECT_EQ(identities_->admit(bad, "").status().code(), Code::kInvalidArgument) << bad;
   EXPECT_EQ(identities_->admit("good", "b/d").status().code(), Code::kInvalidArgument);
 
-  EXPECT_EQ(Identities::make_valid_name("My Rig_2.local"), "my-rig-2");
-  EXPECT_EQ(Identities::make_valid_name("--ünï--"), "n");
-  EXPECT_EQ(Identities::make_valid_name("..."), "worker");
-  EXPECT_EQ(Identities::make_valid_name(longest + "b"), longest);
+  EXPECT_EQ(make_identity_name("My Rig_2.local"), "my-rig-2");
+  EXPECT_EQ(make_identity_name("--ünï--"), "n");
+  EXPECT_EQ(make_identity_name("..."), "worker");
+  EXPECT_EQ(make_identity_name(longest + "b"), longest);
 }
 
 TEST_F(IdentitiesTest, CertificatesBelongToTheirWorkerUntilItIsRevoked) {

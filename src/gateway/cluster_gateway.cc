@@ -11,6 +11,7 @@
 
 #include "base/mutex.h"
 #include "cluster/probe.h"
+#include "core/identity_name.h"
 #include "gateway/model_files.h"
 #include "obs/log.h"
 #include "store/sqlite_database.h"
@@ -168,7 +169,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
   // --- control port ---
   Result<wire::Membership> join(const wire::JoinRequest& request) override {
     TESSERA_RETURN_IF_ERROR(identities_->redeem_token(request.token_secret).status());
-    const std::string wanted = control::Identities::make_valid_name(request.wanted_name);
+    const std::string wanted = make_identity_name(request.wanted_name);
     TESSERA_ASSIGN_OR_RETURN(control::WorkerIdentity worker, identities_->admit(wanted, ""));
     obs::log_info("cluster", "a worker got its certificate", {{"worker", worker.name}});
     return issue(worker.name, request.csr_pem);

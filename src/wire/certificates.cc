@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/files.h"
+#include "core/identity_name.h"
 #include "wire/openssl_handles.h"
 
 namespace tessera::wire {
@@ -156,14 +157,6 @@ Status make_private_folder(const std::filesystem::path& folder) {
 }
 
 }  // namespace
-
-Status check_identity_name(std::string_view name) {
-  if (name.empty() || name.size() > 63 || name.front() == '-' || name.back() == '-' ||
-      name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string_view::npos)
-    return invalid_argument("'" + std::string(name.substr(0, 80)) +
-                            "' cannot name a process: 1 to 63 of a-z, 0-9 and hyphens inside");
-  return {};
-}
 
 Result<std::string> make_request(std::string_view name, const std::string& key_pem) {
   TESSERA_ASSIGN_OR_RETURN(auto key, key_from_pem(key_pem));

@@ -21,9 +21,6 @@ constexpr std::chrono::seconds kRenewalGrace = std::chrono::hours(30 * 24);
 // DNS name in the certificate of every gateway, and of nobody else: what a worker expects to reach.
 constexpr std::string_view kGatewayDnsName = "gateway.tessera";
 
-// Worker and gateway names: 1 to 63 of [a-z0-9-], no hyphen at the ends. InvalidArgument otherwise.
-Status check_identity_name(std::string_view name);
-
 // What a process proves itself with.
 struct Identity {
   std::string name;       // common name of the certificate

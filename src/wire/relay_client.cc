@@ -10,6 +10,7 @@
 #include <map>
 #include <thread>
 
+#include "core/identity_name.h"
 #include "obs/log.h"
 #include "wire/backoff.h"
 #include "wire/channel.h"

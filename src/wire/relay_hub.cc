@@ -5,6 +5,7 @@
 #include <deque>
 #include <vector>
 
+#include "core/identity_name.h"
 #include "obs/log.h"
 #include "wire/channel.h"
 #include "wire/join_token.h"

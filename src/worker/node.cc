@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/mutex.h"
 #include "cluster/worker_member.h"
+#include "core/identity_name.h"
 #include "fetch/hub_reader.h"
 #include "obs/log.h"
 #include "wire/address.h"
@@ -330,7 +331,7 @@ class NodeImpl final : public Node,
 
 Result<std::unique_ptr<Node>> Node::start(NodeOptions options) {
   const std::string wanted = options.name.empty() ? host_name() : options.name;
-  TESSERA_RETURN_IF_ERROR(wire::check_identity_name(wanted).with_context("--name"));
+  TESSERA_RETURN_IF_ERROR(check_identity_name(wanted).with_context("--name"));
   TESSERA_ASSIGN_OR_RETURN(wire::JoinUrl url, wire::parse_join_url(options.join, 0));
   TESSERA_ASSIGN_OR_RETURN(IdentityFolder folder,
                            IdentityFolder::take(options.home / "tls" / "workers", wanted));

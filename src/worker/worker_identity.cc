@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "core/identity_name.h"
 #include "obs/log.h"
 #include "wire/control_client.h"
 
@@ -25,16 +26,9 @@ int64_t unix_seconds() {
 }  // namespace
 
 std::string host_name() {
-  char name[256] = "worker";
+  char name[256] = "";
   ::gethostname(name, sizeof name - 1);
-  std::string result;
-  for (const char* c = name; *c != 0 && *c != '.' && result.size() < 40; ++c) {
-    const char lower = static_cast<char>(std::tolower(static_cast<unsigned char>(*c)));
-    result += (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9') ? lower : '-';
-  }
-  while (!result.empty() && result.front() == '-') result.erase(0, 1);
-  while (!result.empty() && result.back() == '-') result.pop_back();
-  return result.empty() ? "worker" : result;
+  return make_identity_name(name);
 }
 
 Result<IdentityFolder> IdentityFolder::take(const fs::path& root, const std::string& name) {
