@@ -62,13 +62,7 @@ void SessionManager::cancel(SessionId id) {
 }
 
 bool SessionManager::deliver(Message message) {
-  executor_.post([this, held = std::make_shared<Message>(std::move(message))] {
-    std::visit(
-        [this](const auto& m) {
-          if constexpr (requires { this->handle(m); }) handle(m);
-        },
-        *held);
-  });
+  executor_.post([this, held = std::make_shared<Message>(std::move(message))] { dispatch(*held); });
   return true;
 }
 
@@ -86,12 +80,7 @@ void SessionManager::deliver_from(const std::string& worker, Message message) {
         hop >= 0 && hop < static_cast<int>(route.size())
             ? is_on(route[static_cast<size_t>(hop)], worker)
             : std::any_of(route.begin(), route.end(), [&](const Hop& h) { return is_on(h, worker); });
-    if (!known) return;
-    std::visit(
-        [this](const auto& m) {
-          if constexpr (requires { this->handle(m); }) handle(m);
-        },
-        *held);
+    if (known) dispatch(*held);
   });
 }
 
@@ -405,6 +394,14 @@ SessionManager::Session* SessionManager::current(SessionId id, Epoch epoch) {
 
 // --- messages
 // --------------------------------------------------------------------------------------------------------
+
+void SessionManager::dispatch(const Message& message) {
+  std::visit(
+      [this](const auto& m) {
+        if constexpr (requires { this->handle(m); }) handle(m);
+      },
+      message);
+}
 
 void SessionManager::handle(const Opened& message) {
   Session* session = current(message.session, message.epoch);

@@ -195,6 +195,7 @@ class SessionManager final : public Inbox {
   void reopen(Session& session);
   void on_room();
 
+  void dispatch(const Message& message);
   void handle(const Opened& message);
   void handle(const Refused& message);
   void handle(const Token& message);
