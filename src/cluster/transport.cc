@@ -1,14 +1,28 @@
 #include "cluster/transport.h"
 
 namespace tessera::cluster {
-std::optional<Message> answer_for_undelivered(const Message& message, const std::string& to,
-                                              const std::string& why) {
-  const auto epoch = std::visit([](const auto& m) { return m.epoch; }, message);
-  if (const auto* open = std::get_if<OpenSession>(&message))
-    return Refused{open->session, epoch, open->hop, resource_exhausted(why)};
-  if (std::holds_alternative<StartSession>(message) || std::holds_alternative<Rows>(message) ||
-      std::holds_alternative<Token>(message) || std::holds_alternative<CloseSession>(message))
-    return Failed{session_of(message), epoch, 0, unavailable(why), to};
+
+Receipt::Receipt(const Message& message)
+    : session_(session_of(message)), epoch_(std::visit([](const auto& m) { return m.epoch; }, message)) {
+  if (const auto* open = std::get_if<OpenSession>(&message)) {
+    kind_ = Kind::kOpen;
+    hop_ = open->hop;
+  } else if (std::holds_alternative<StartSession>(message) || std::holds_alternative<Rows>(message) ||
+             std::holds_alternative<Token>(message) || std::holds_alternative<CloseSession>(message)) {
+    kind_ = Kind::kRouted;
+  }
+}
+
+std::optional<Message> Receipt::answer(const std::string& to, const std::string& why,
+                                       bool room_may_come) const {
+  switch (kind_) {
+    case Kind::kOpen:
+      return Refused{session_, epoch_, hop_, room_may_come ? resource_exhausted(why) : unavailable(why)};
+    case Kind::kRouted:
+      return Failed{session_, epoch_, 0, unavailable(why), to};
+    case Kind::kUnanswered:
+      break;
+  }
   return std::nullopt;
 }
 
@@ -44,10 +58,12 @@ void InProcessTransport::send(const std::string& to, Message message) {
     auto found = gateways_.find(session_of(message));
     if (found != gateways_.end()) gateway = found->second;
   }
-  std::optional<Message> answer = answer_for_undelivered(
-      message, to, "worker " + to + (open != nullptr ? " takes no more work" : " does not take messages"));
-  if (deliver(to, message) || !answer || gateway.empty() || gateway == to) return;
-  deliver(gateway, *answer);
+  const Receipt receipt(message);
+  const bool opens = open != nullptr;
+  if (deliver(to, message) || gateway.empty() || gateway == to) return;
+  if (std::optional<Message> answer =
+          receipt.answer(to, "worker " + to + (opens ? " takes no more work" : " does not take messages")))
+    deliver(gateway, *answer);
 }
 
 }  // namespace tessera::cluster

@@ -31,10 +31,26 @@ class InboxRegistry {
   virtual void remove(const std::string& name) = 0;
 };
 
-// What the sender of a message that could not be delivered owes the session's gateway; nothing for messages
-// that nobody waits for.
-std::optional<Message> answer_for_undelivered(const Message& message, const std::string& to,
-                                              const std::string& why);
+// What a sender remembers of a message that it hands over, so as to answer for it if it cannot be delivered:
+// a few numbers, as this is done for every message.
+class Receipt {
+ public:
+  explicit Receipt(const Message& message);
+  SessionId session() const { return session_; }
+
+  // What is owed to the session's gateway; nothing for messages that nobody waits for. An OpenSession is
+  // refused for want of room, which may come, or (`room_may_come` false) because only another route helps;
+  // for what a route needs, the route is broken.
+  std::optional<Message> answer(const std::string& to, const std::string& why,
+                                bool room_may_come = true) const;
+
+ private:
+  enum class Kind : uint8_t { kUnanswered, kOpen, kRouted };
+  SessionId session_ = 0;
+  Epoch epoch_ = 0;
+  int hop_ = 0;
+  Kind kind_ = Kind::kUnanswered;
+};
 
 // The process that an inbox is in: "WORKER" of "WORKER/INSTANCE".
 inline std::string_view process_of(std::string_view inbox) {

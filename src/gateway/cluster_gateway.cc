@@ -310,10 +310,8 @@ class ClusterGatewayImpl final : public ClusterGateway,
     // A worker ends a stream on which a session speaks before Welcome: until then it is not connected.
     const std::shared_ptr<wire::WorkerStream> stream = stream_of(std::string(cluster::process_of(to)), true);
     if (stream != nullptr && stream->send(to, message)) return;
-    std::optional<Message> answer = cluster::answer_for_undelivered(message, to, "no connection to it");
+    std::optional<Message> answer = cluster::Receipt(message).answer(to, "no connection to it", false);
     if (!answer) return;
-    // Whatever kind it was: another route, not room, is what the session needs.
-    if (auto* refused = std::get_if<Refused>(&*answer)) refused->reason = unavailable("no connection to it");
     MutexLock lock(mutex_);
     for (auto& [name, model] : models_)
       model.sessions->deliver(*answer);  // session ids are the gateway's own

@@ -2,8 +2,8 @@
 
 namespace tessera::worker {
 
-using cluster::answer_for_undelivered;
 using cluster::process_of;
+using cluster::Receipt;
 
 void WorkerTransport::add(const std::string& name, cluster::Inbox& inbox) {
   MutexLock lock(mutex_);
@@ -58,52 +58,52 @@ void WorkerTransport::report(SessionId session, std::optional<Message> answer) {
 
 void WorkerTransport::from_gateway(const std::string& to, Message message) {
   note(to, message);
-  const SessionId session = session_of(message);
-  std::optional<Message> answer = answer_for_undelivered(message, to, "worker " + to + " takes no messages");
+  const Receipt receipt(message);
   bool here;
   {
     MutexLock lock(mutex_);
     here = inboxes_.count(to) > 0;
   }
   if (here && deliver(to, message)) return;
-  // An instance that is not here (any more) is no want of room: only another route helps.
-  if (auto* refused = answer ? std::get_if<Refused>(&*answer) : nullptr; refused != nullptr && !here)
-    refused->reason = unavailable("worker " + to + " does not host these blocks");
-  report(session, std::move(answer));
+  report(receipt.session(), here ? receipt.answer(to, "worker " + to + " takes no messages")
+                                 : receipt.answer(to, "worker " + to + " does not host these blocks", false));
 }
 
 void WorkerTransport::from_peer(const std::string& to, Message message) {
-  if (!std::holds_alternative<Rows>(message) && !std::holds_alternative<Token>(message)) return;
-  const SessionId session = session_of(message);
-  std::optional<Message> answer = answer_for_undelivered(message, to, "worker " + to + " takes no messages");
-  if (!deliver(to, message)) report(session, std::move(answer));  // else the session would wait for ever
+  if (std::holds_alternative<Rows>(message) || std::holds_alternative<Token>(message))
+    deliver_or_report(to, std::move(message));
+}
+
+// Else the session would wait for ever.
+void WorkerTransport::deliver_or_report(const std::string& to, Message message) {
+  const Receipt receipt(message);
+  if (!deliver(to, message))
+    report(receipt.session(), receipt.answer(to, "worker " + to + " takes no messages"));
 }
 
 void WorkerTransport::send(const std::string& to, Message message) {
-  const SessionId session = session_of(message);
   const std::string process(process_of(to));
   if (process == worker_) {
-    std::optional<Message> answer =
-        answer_for_undelivered(message, to, "worker " + to + " takes no messages");
-    if (!deliver(to, message)) report(session, std::move(answer));
+    deliver_or_report(to, std::move(message));
     return;
   }
+  const Receipt receipt(message);
   std::optional<std::string> address;
   {
     MutexLock lock(mutex_);
-    if (const OpenHere* open = find_open(session))
+    if (const OpenHere* open = find_open(receipt.session()))
       if (auto peer = open->addresses.find(process); peer != open->addresses.end()) address = peer->second;
   }
   if (!address) {
     uplink_.send_to_gateway(to, std::move(message));
     return;
   }
-  std::optional<Message> answer = answer_for_undelivered(message, to, "the link to " + process + " is full");
-  if (!uplink_.send_to_peer(process, *address, to, std::move(message))) report(session, std::move(answer));
+  if (!uplink_.send_to_peer(process, *address, to, std::move(message)))
+    report(receipt.session(), receipt.answer(to, "the link to " + process + " is full"));
 }
 
 void WorkerTransport::undelivered(const std::string& to, const Message& message, const Status& why) {
-  report(session_of(message), answer_for_undelivered(message, to, why.message()));
+  report(session_of(message), Receipt(message).answer(to, why.message()));
 }
 
 void WorkerTransport::peer_down(const std::string& worker, const Status& why) {

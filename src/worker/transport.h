@@ -55,6 +55,7 @@ class WorkerTransport final : public MessageSink, public cluster::InboxRegistry 
     std::map<std::string, std::string> addresses;  // of the route's workers
   };
   bool deliver(const std::string& to, Message& message);
+  void deliver_or_report(const std::string& to, Message message);
   // A hop of the session that is open here, or null. Valid while the mutex is held.
   const OpenHere* find_open(SessionId session) const TESSERA_REQUIRES(mutex_);
   void note(const std::string& to, const Message& message);
