@@ -159,10 +159,14 @@ std::shared_ptr<const Identity> ServerIdentity::changed() {
   return std::exchange(given_, now) == now ? nullptr : now;
 }
 
-void configure_server(grpc::ServerBuilder& builder, const Address& listen, ServerIdentity& identity,
-                      ClientCertificate client, const LinkOptions& options, int* port) {
+Result<std::unique_ptr<grpc::Server>> start_server(const std::string& listen, ServerIdentity& identity,
+                                                   ClientCertificate client, const LinkOptions& options,
+                                                   std::initializer_list<grpc::Service*> services,
+                                                   int* port) {
   adopt_grpc_log();
-  builder.AddListeningPort(listen.text(),
+  TESSERA_ASSIGN_OR_RETURN(const Address address, parse_listen_address(listen));
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address.text(),
                            std::make_shared<RenewableCredentials>(
                                identity, client == ClientCertificate::kRequired
                                              ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
@@ -177,6 +181,18 @@ void configure_server(grpc::ServerBuilder& builder, const Address& listen, Serve
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a taken port is an error, not a share
   builder.AddChannelArgument(GRPC_ARG_OPTIMIZATION_TARGET, "latency");
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  *port = 0;
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || *port == 0)
+    return unavailable("cannot listen on " + listen + ": the port is taken or not ours");
+  return server;
+}
+
+void stop_server(std::unique_ptr<grpc::Server> server) {
+  if (server == nullptr) return;
+  server->Shutdown(std::chrono::system_clock::now());
+  server->Wait();
 }
 
 std::string peer_name(const grpc::ServerContextBase& context) {

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <grpcpp/channel.h>
+#include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -44,10 +46,13 @@ class ServerIdentity {
   std::shared_ptr<const Identity> given_ TESSERA_GUARDED_BY(mutex_);
 };
 
-// Adds the port and the common settings; `port` is known after BuildAndStart. `identity` must outlive the
-// server.
-void configure_server(grpc::ServerBuilder& builder, const Address& listen, ServerIdentity& identity,
-                      ClientCertificate client, const LinkOptions& options, int* port);
+// A server of these services that listens on "HOST:PORT" (port 0: a free one); `port` is the one that it got.
+// Unavailable when it cannot listen. Services and `identity` must outlive it.
+Result<std::unique_ptr<grpc::Server>> start_server(const std::string& listen, ServerIdentity& identity,
+                                                   ClientCertificate client, const LinkOptions& options,
+                                                   std::initializer_list<grpc::Service*> services, int* port);
+// Ends all calls and waits for them; null is nothing to stop.
+void stop_server(std::unique_ptr<grpc::Server> server);
 
 // The common name of the client's verified certificate; empty without one.
 std::string peer_name(const grpc::ServerContextBase& context);

@@ -126,21 +126,13 @@ class ControlServerImpl final : public ControlServer, private ControlService {
         relay_([this](const std::string& worker) { return handler_.may_relay(worker); }, relay),
         files_(handler, pool_) {}
   ~ControlServerImpl() override {
-    if (server_ == nullptr) return;
-    server_->Shutdown(std::chrono::system_clock::now());
-    server_->Wait();
-    server_.reset();  // before the pool, on which its last calls may still run
+    stop_server(std::move(server_));  // before the pool, on which its last calls may still run
   }
 
   Status listen(const std::string& listen) {
-    TESSERA_ASSIGN_OR_RETURN(const Address address, parse_listen_address(listen));
-    grpc::ServerBuilder builder;
-    configure_server(builder, address, server_identity_, ClientCertificate::kAskedFor, options_, &port_);
-    builder.RegisterService(static_cast<ControlService*>(this));
-    builder.RegisterService(&files_);
-    server_ = builder.BuildAndStart();
-    if (server_ == nullptr || port_ == 0)
-      return unavailable("cannot listen on " + listen + ": the port is taken or not ours");
+    TESSERA_ASSIGN_OR_RETURN(server_,
+                             start_server(listen, server_identity_, ClientCertificate::kAskedFor, options_,
+                                          {static_cast<ControlService*>(this), &files_}, &port_));
     return {};
   }
   int port() const override { return port_; }

@@ -65,22 +65,11 @@ class PeerServerImpl final : public PeerServer, private PeerService {
         handler_(handler),
         options_(options),
         files_(handler, pool_) {}
-  ~PeerServerImpl() override {
-    if (server_ == nullptr) return;
-    server_->Shutdown(std::chrono::system_clock::now());
-    server_->Wait();
-    server_.reset();
-  }
+  ~PeerServerImpl() override { stop_server(std::move(server_)); }
 
   Status listen(const std::string& listen) {
-    TESSERA_ASSIGN_OR_RETURN(const Address address, parse_listen_address(listen));
-    grpc::ServerBuilder builder;
-    configure_server(builder, address, identity_, ClientCertificate::kRequired, options_, &port_);
-    builder.RegisterService(static_cast<PeerService*>(this));
-    builder.RegisterService(&files_);
-    server_ = builder.BuildAndStart();
-    if (server_ == nullptr || port_ == 0)
-      return unavailable("cannot listen on " + listen + ": the port is taken or not ours");
+    TESSERA_ASSIGN_OR_RETURN(server_, start_server(listen, identity_, ClientCertificate::kRequired, options_,
+                                                   {static_cast<PeerService*>(this), &files_}, &port_));
     return {};
   }
   int port() const override { return port_; }
