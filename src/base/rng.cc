@@ -1,5 +1,7 @@
 #include "base/rng.h"
 
+#include <random>
+
 namespace tessera {
 
 Philox philox(uint64_t key, uint64_t counter_low, uint64_t counter_high) {
@@ -26,6 +28,11 @@ double uniform_at(uint64_t seed, uint32_t choice, uint64_t position) {
   const Philox r = philox(seed, position, choice);
   const uint64_t bits = (static_cast<uint64_t>(r.out[0]) << 32 | r.out[1]) >> 11;
   return static_cast<double>(bits) * 0x1.0p-53;
+}
+
+uint64_t system_entropy() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
 }
 
 }  // namespace tessera

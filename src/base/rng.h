@@ -15,4 +15,7 @@ Philox philox(uint64_t key, uint64_t counter_low, uint64_t counter_high);
 // Uniform in [0, 1), 53 bits.
 double uniform_at(uint64_t seed, uint32_t choice, uint64_t position);
 
+// 64 bits of the operating system's entropy: for what nobody may guess, or two processes draw alike.
+uint64_t system_entropy();
+
 }  // namespace tessera

@@ -2,19 +2,13 @@
 
 #include <algorithm>
 
-#include <random>
+#include "base/rng.h"
 
 namespace tessera::cluster {
 namespace {
 
 const SystemClock kSystemClock;
 constexpr std::chrono::milliseconds kFirstRetry{25}, kLongestRetry{2000};
-
-// Of the operating system's entropy: a peer must not guess it.
-uint64_t draw_ticket() {
-  std::random_device entropy;
-  return (uint64_t{entropy()} << 32) | entropy();
-}
 
 }  // namespace
 
@@ -38,7 +32,7 @@ Result<SessionId> SessionManager::submit(SessionRequest request, std::shared_ptr
   auto session = std::make_shared<std::unique_ptr<Session>>(std::make_unique<Session>());
   (*session)->id = id;
   (*session)->arrival = id;
-  (*session)->ticket = draw_ticket();
+  (*session)->ticket = system_entropy();
   (*session)->tokens = request.prompt;
   (*session)->request = std::move(request);
   (*session)->observer = std::move(observer);

@@ -7,9 +7,9 @@
 #include <atomic>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "base/mutex.h"
+#include "base/rng.h"
 #include "cluster/probe.h"
 #include "core/identity_name.h"
 #include "gateway/model_files.h"
@@ -56,8 +56,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
     TESSERA_ASSIGN_OR_RETURN(wire::Identity identity, authority_->make_gateway_identity(kName, now));
     control::CoordinatorOptions coordinator;
     coordinator.gateway = kName;
-    std::random_device entropy;
-    coordinator.incarnation = (uint64_t{entropy()} << 32 | entropy()) | 1;
+    coordinator.incarnation = system_entropy() | 1;
     coordinator.lease = options_.lease;
     first_session_ = (coordinator.incarnation >> 24) << 24;
     coordinator_.emplace(coordinator, *this, *executor_, clock_);

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "api/errors.h"
+#include "base/rng.h"
 #include "base/utf8.h"
 
 namespace tessera::gateway {
@@ -27,7 +27,7 @@ class Completion::Observer final : public cluster::SessionObserver {
 Completion::Completion(std::shared_ptr<const ServedModel> model, cluster::SessionManager& sessions,
                        api::CompletionRequest request, std::shared_ptr<api::CompletionSink> sink)
     : model_(std::move(model)), sessions_(sessions), request_(std::move(request)), sink_(std::move(sink)) {
-  seed_ = request_.seed ? *request_.seed : (uint64_t{std::random_device{}()} << 32 | std::random_device{}());
+  seed_ = request_.seed ? *request_.seed : system_entropy();
 }
 
 // --- preparing

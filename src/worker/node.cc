@@ -5,11 +5,11 @@
 #include <net/if.h>
 
 #include <nlohmann/json.hpp>
-#include <random>
 #include <thread>
 
 #include "base/json.h"
 #include "base/mutex.h"
+#include "base/rng.h"
 #include "cluster/worker_member.h"
 #include "core/identity_name.h"
 #include "fetch/hub_reader.h"
@@ -114,8 +114,7 @@ class NodeImpl final : public Node,
   }
 
   Status start() {
-    std::random_device entropy;
-    const uint64_t incarnation = (uint64_t{entropy()} << 32 | entropy()) | 1;
+    const uint64_t incarnation = system_entropy() | 1;
     TESSERA_ASSIGN_OR_RETURN(relay_, wire::RelayClient::create(gateway_addresses_, identity_));
     links_ = wire::PeerLinks::create(identity_, incarnation, *this, {}, relay_.get());
     instances_ = std::make_unique<InstanceTable>(identity_.name(), options_.home / "models" / ".parts",
