@@ -138,7 +138,7 @@ void Coordinator::on_attach(uint64_t connection, Hello hello) {
       instance.kv_bytes = static_cast<uint64_t>(report.kv_tokens) *
                           model->second.served.shape.kv_bytes_per_token *
                           static_cast<uint64_t>(report.blocks.size());
-      instance.bytes = instance_bytes(model->second, report.blocks, instance.kv_bytes);
+      instance.bytes = weight_bytes(model->second.served.shape, report.blocks) + instance.kv_bytes;
     }
     kept[report.id] = instance;
   }
@@ -297,17 +297,6 @@ void Coordinator::plan_soon(std::chrono::milliseconds delay) {
   plan_timer_ = executor_.post_after(delay, [this] { plan_now(); });
 }
 
-uint64_t Coordinator::instance_bytes(const Model& model, BlockRange blocks, uint64_t kv_bytes) const {
-  const ModelShape& shape = model.served.shape;
-  uint64_t bytes = kv_bytes;
-  for (int block = blocks.first; block < blocks.last && block < std::ssize(shape.block_bytes); ++block)
-    bytes += shape.block_bytes[static_cast<size_t>(block)];
-  const bool head = blocks.first == 0, tail = blocks.last == shape.num_blocks;
-  if (head) bytes += shape.head_bytes;
-  if (tail && !(head && shape.tied_embedding)) bytes += shape.tail_bytes;
-  return bytes;
-}
-
 ClusterSnapshot Coordinator::snapshot() const {
   ClusterSnapshot snapshot;
   for (const auto& [name, model] : models_) snapshot.models.push_back(model.served.shape);
@@ -428,7 +417,7 @@ bool Coordinator::advance(const std::string& name, Member& member) {
       member.waiting.erase(member.waiting.begin());
       continue;
     }
-    const uint64_t bytes = instance_bytes(model->second, load.blocks, load.kv_bytes);
+    const uint64_t bytes = weight_bytes(model->second.served.shape, load.blocks) + load.kv_bytes;
     const bool must_wait = used + bytes > member.hello.capabilities.memory_bytes &&
                            std::any_of(member.instances.begin(), member.instances.end(),
                                        [](const auto& entry) { return entry.second.retiring; });
@@ -446,7 +435,7 @@ void Coordinator::send_load(const std::string& worker, Member& member, const Loa
   instance.report.model = load.model;
   instance.report.blocks = load.blocks;
   instance.kv_bytes = load.kv_bytes;
-  instance.bytes = instance_bytes(models_.at(load.model), load.blocks, load.kv_bytes);
+  instance.bytes = weight_bytes(models_.at(load.model).served.shape, load.blocks) + load.kv_bytes;
   member.instances[load.id] = instance;
   LoadInstance message = load;
   // Peers that hold some of these tensors, the nearest first.

@@ -157,7 +157,6 @@ class Coordinator {
   Result<cluster::RouteChoice> choose(const std::string& model, const cluster::RouteQuery& query);
   void hop_failed(const std::string& inbox, const Status& cause);
   void cool(Member& member);
-  uint64_t instance_bytes(const Model& model, BlockRange blocks, uint64_t kv_bytes) const;
   void remember_prefix(const cluster::RouteQuery& query, const std::string& model, const Route& route);
   std::set<std::string> workers_with_prefix(const cluster::RouteQuery& query, const std::string& model) const;
   ClusterView make_view() const;

@@ -55,7 +55,7 @@ std::vector<RouteCandidate> Coordinator::candidates(const std::string& model_nam
       if (report.kv_tokens > 0 && query->max_length > report.kv_tokens) continue;
       double cost = report.decode_step_s;
       if (cost <= 0 && member.hello.capabilities.decode_bytes_per_s > 0)
-        cost = static_cast<double>(instance_bytes(models_.at(model_name), report.blocks, 0)) /
+        cost = static_cast<double>(instance.bytes - instance.kv_bytes) /
                member.hello.capabilities.decode_bytes_per_s;
       cost = std::max(cost, 1e-6 * report.blocks.size()) * (1 + 0.1 * (report.running + instance.opened));
       if (stays || warm.count(inbox) > 0) cost *= 0.25;  // its cache is worth a queue

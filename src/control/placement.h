@@ -31,6 +31,9 @@ struct ModelShape {
   double bytes_per_parameter = 2;
 };
 
+// Bytes of the weights of a range, shared embeddings counted once; 0 if the shape has no such range.
+uint64_t weight_bytes(const ModelShape& shape, BlockRange blocks);
+
 struct WorkerSnapshot {
   std::string name;
   WorkerCapabilities capabilities;

@@ -181,4 +181,9 @@ Prediction PlacementView::predict(int model, const std::vector<Stage>& route) co
   return result;
 }
 
+uint64_t weight_bytes(const ModelShape& shape, BlockRange blocks) {
+  if (blocks.first < 0 || blocks.size() < 0 || blocks.last > shape.num_blocks) return 0;
+  return ShapeIndex(shape).weight_bytes(blocks);
+}
+
 }  // namespace tessera::control

@@ -41,11 +41,6 @@ std::string align(const std::vector<std::vector<std::string>>& rows) {
 
 }  // namespace
 
-uint64_t weight_bytes(const ModelShape& shape, BlockRange blocks) {
-  if (blocks.first < 0 || blocks.size() < 0 || blocks.last > shape.num_blocks) return 0;
-  return ShapeIndex(shape).weight_bytes(blocks);
-}
-
 std::string plan_table(const ClusterSnapshot& snapshot, const Plan& plan) {
   const PlacementView view(snapshot);
   std::vector<std::vector<std::string>> rows = {

@@ -8,9 +8,6 @@
 
 namespace tessera::control {
 
-// Bytes of the weights of a range, shared embeddings counted once; 0 if the shape has no such range.
-uint64_t weight_bytes(const ModelShape& shape, BlockRange blocks);
-
 // One line for each assignment (worker, model, blocks, weights, KV, its decode step), then for each model its
 // prediction and the reason. `snapshot` is what the plan was made from. Ends in a newline.
 std::string plan_table(const ClusterSnapshot& snapshot, const Plan& plan);
