@@ -8,6 +8,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/files.h"
 #include "fetch/model_name.h"
@@ -143,38 +144,49 @@ Result<MirrorManifest> MirrorManifest::from_json(const Json& json) {
   return manifest;
 }
 
+ModelFolder model_folder(const checkpoint::Source& source) {
+  ModelFolder folder;
+  const bool is_file = !fs::is_directory(source.path());
+  folder.root = is_file ? source.path().parent_path() : source.path();
+  if (is_file) folder.main = source.path().filename().string();
+  std::set<const MappedFile*> seen;  // a path costs system calls: once a file, not once a tensor
+  for (const checkpoint::TensorInfo& tensor : source.tensors())
+    if (seen.insert(tensor.file.get()).second)
+      folder.weights[fs::relative(tensor.file->path(), folder.root).generic_string()] = tensor.file;
+  return folder;
+}
+
 Result<MirrorManifest> make_mirror_manifest(const checkpoint::Source& source, std::string model,
                                             std::string origin) {
+  const ModelFolder folder = model_folder(source);
   MirrorManifest manifest;
   manifest.model = std::move(model);
   manifest.origin = std::move(origin);
-  const bool folder = fs::is_directory(source.path());
-  const fs::path root = folder ? source.path() : source.path().parent_path();
-  if (!folder) manifest.main = source.path().filename().string();
+  manifest.main = folder.main;
 
-  std::map<std::string, uint32_t> index;
+  std::map<const MappedFile*, uint32_t> index;
   std::vector<uint64_t> first_tensor;  // where a file's header ends
-  std::vector<std::shared_ptr<const MappedFile>> maps;
+  for (const auto& [path, file] : folder.weights) {
+    index[file.get()] = static_cast<uint32_t>(manifest.files.size());
+    manifest.files.push_back({path, file->bytes().size()});
+    first_tensor.push_back(file->bytes().size());
+  }
   for (const checkpoint::TensorInfo& tensor : source.tensors()) {
-    const std::string path = fs::relative(tensor.file->path(), root).generic_string();
-    auto [place, added] = index.try_emplace(path, static_cast<uint32_t>(manifest.files.size()));
-    if (added) {
-      manifest.files.push_back({path, tensor.file->bytes().size()});
-      first_tensor.push_back(tensor.offset);
-      maps.push_back(tensor.file);
-    }
-    first_tensor[place->second] = std::min(first_tensor[place->second], tensor.offset);
+    const uint32_t file = index.at(tensor.file.get());
+    first_tensor[file] = std::min(first_tensor[file], tensor.offset);
     manifest.pieces.push_back(
-        {tensor.name, place->second, tensor.offset, tensor.bytes, tessera::sha256(tensor.data())});
+        {tensor.name, file, tensor.offset, tensor.bytes, tessera::sha256(tensor.data())});
     tensor.file->dont_need(tensor.offset, tensor.bytes);
   }
-  for (uint32_t file = 0; file < maps.size(); ++file)
+  for (const auto& [path, file] : folder.weights) {
+    const uint32_t number = index.at(file.get());
     manifest.pieces.push_back(
-        {"", file, 0, first_tensor[file], tessera::sha256(maps[file]->bytes().first(first_tensor[file]))});
-  if (folder) {
+        {"", number, 0, first_tensor[number], tessera::sha256(file->bytes().first(first_tensor[number]))});
+  }
+  if (folder.main.empty()) {
     std::vector<fs::path> small;
     std::error_code error;
-    for (const auto& entry : fs::directory_iterator(root, error))
+    for (const auto& entry : fs::directory_iterator(folder.root, error))
       if (entry.is_regular_file(error) && is_worker_file(entry.path().filename().string()))
         small.push_back(entry.path());
     std::sort(small.begin(), small.end());

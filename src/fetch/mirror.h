@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -49,6 +50,14 @@ struct MirrorManifest {
 // A file of the model's folder, by its plain name, that workers need beside the tensors: config.json and its
 // like, not the tokenizer.
 bool is_worker_file(std::string_view name);
+
+// A source as its folder's files, by their paths within it.
+struct ModelFolder {
+  std::filesystem::path root;
+  std::string main;                                                               // MirrorManifest::main
+  std::map<std::string, std::shared_ptr<const MappedFile>, std::less<>> weights;  // files that hold tensors
+};
+ModelFolder model_folder(const checkpoint::Source& source);
 
 // Reads every byte of the weights once.
 Result<MirrorManifest> make_mirror_manifest(const checkpoint::Source& source, std::string model,

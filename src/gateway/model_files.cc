@@ -1,7 +1,6 @@
 #include "gateway/model_files.h"
 
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "base/files.h"
 #include "obs/log.h"
@@ -12,12 +11,11 @@ namespace {
 namespace fs = std::filesystem;
 
 // Names the state of the files that sums were taken of.
-std::string state_of(const checkpoint::Source& source) {
-  std::set<fs::path> paths;
-  for (const checkpoint::TensorInfo& tensor : source.tensors()) paths.insert(tensor.file->path());
+std::string state_of(const fetch::ModelFolder& folder) {
   Sha256 hash;
   std::error_code error;
-  for (const fs::path& path : paths) {
+  for (const auto& [name, file] : folder.weights) {
+    const fs::path& path = file->path();
     const auto time = fs::last_write_time(path, error).time_since_epoch().count();
     hash.update(as_bytes(fs::absolute(path).string() + '\0' + std::to_string(fs::file_size(path, error)) +
                          '\0' + std::to_string(time) + '\n'));
@@ -30,6 +28,7 @@ std::string state_of(const checkpoint::Source& source) {
 void ModelFiles::add(const std::string& model, std::shared_ptr<const checkpoint::Source> source,
                      std::string origin) {
   auto entry = std::make_shared<Entry>();
+  entry->folder = fetch::model_folder(*source);
   entry->source = std::move(source);
   entry->origin = std::move(origin);
   MutexLock lock(mutex_);
@@ -52,7 +51,7 @@ Result<std::string> ModelFiles::manifest(const std::string& model) {
   if (entry == nullptr) return not_found("this gateway does not serve " + model);
   MutexLock lock(entry->mutex);
   if (!entry->manifest.empty()) return entry->manifest;
-  const fs::path cached = cache_ / (state_of(*entry->source) + ".json");
+  const fs::path cached = cache_ / (state_of(entry->folder) + ".json");
   if (auto text = read_file(cached); text.ok()) {
     if (auto json = parse_json(*text); json.ok() && fetch::MirrorManifest::from_json(*json).ok()) {
       (*json)["model"] = model;
@@ -74,17 +73,14 @@ Result<std::string> ModelFiles::read(const std::string& model, const std::string
                                      uint64_t length) {
   const std::shared_ptr<Entry> entry = find(model);
   if (entry == nullptr) return not_found("this gateway does not serve " + model);
-  const fs::path& given = entry->source->path();
-  const fs::path root = fs::is_directory(given) ? given : given.parent_path();
-  for (const checkpoint::TensorInfo& tensor : entry->source->tensors()) {
-    if (fs::relative(tensor.file->path(), root).generic_string() != file) continue;
-    const std::span<const uint8_t> bytes = tensor.file->bytes();
+  if (auto found = entry->folder.weights.find(file); found != entry->folder.weights.end()) {
+    const std::span<const uint8_t> bytes = found->second->bytes();
     if (offset > bytes.size() || length > bytes.size() - offset)
       return invalid_argument(file + " ends at " + std::to_string(bytes.size()));
     return std::string(reinterpret_cast<const char*>(bytes.data()) + offset, length);
   }
   if (!fetch::is_worker_file(file)) return not_found("the model has no file " + file);
-  TESSERA_ASSIGN_OR_RETURN(std::string contents, read_file(root / file));
+  TESSERA_ASSIGN_OR_RETURN(std::string contents, read_file(entry->folder.root / file));
   if (offset > contents.size() || length > contents.size() - offset)
     return invalid_argument(file + " ends at " + std::to_string(contents.size()));
   return contents.substr(offset, length);

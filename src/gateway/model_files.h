@@ -28,6 +28,7 @@ class ModelFiles {
  private:
   struct Entry {
     std::shared_ptr<const checkpoint::Source> source;
+    fetch::ModelFolder folder;
     std::string origin;
     Mutex mutex;  // held while the sums are taken
     std::string manifest TESSERA_GUARDED_BY(mutex);
