@@ -74,7 +74,7 @@ class CoordinatorTest : public ::testing::Test {
     hello.incarnation = incarnation;
     hello.address = "10.0.0.1:1";
     hello.capabilities.memory_bytes = static_cast<uint64_t>(blocks_of_memory * (kBlock + 64 * 256));
-    hello.capabilities.decode_bytes_per_s = 1e9;
+    hello.capabilities.decode_bytes_per_s = slow_.count(name) > 0 ? 1e8 : 1e9;
     hello.capabilities.prefill_ops_per_s = 1e10;
     hello.instances = std::move(instances);
     connection_[name] = ++connections_;
@@ -153,6 +153,7 @@ class CoordinatorTest : public ::testing::Test {
   std::optional<cluster::SessionManager> sessions_;
   std::map<std::string, uint64_t> connection_, lease_;
   std::map<std::string, std::string> numerics_;
+  std::set<std::string> slow_;  // workers that a route takes only for want of others
   std::map<std::string, std::vector<InstanceReport>> hosted_;
   uint64_t connections_ = 0;
 };
@@ -282,13 +283,14 @@ TEST_F(CoordinatorTest, AWorkerThatCannotLoadIsAskedAgainOnlyAfterAWhile) {
 TEST_F(CoordinatorTest, AnotherNumericsClassIsTheLastChoiceAndIsSaid) {
   numerics_["a"] = numerics_["b"] = "avx2";
   numerics_["x"] = "other";
+  slow_ = {"x"};
   for (const char* name : {"a", "b", "x"}) attach(name, 9);
   settle();
   auto heard = std::make_shared<Recorder>();
   open(heard);
   ASSERT_EQ(route().size(), 1u);
   std::string current = worker_of(route()[0]);
-  if (current == "x") GTEST_SKIP() << "placed on x first";
+  ASSERT_NE(current, "x");
   for (int i = 0; i < 2; ++i) {
     EXPECT_NE(current, "x");
     EXPECT_EQ(heard->inexact, "");
