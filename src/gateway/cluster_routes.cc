@@ -147,11 +147,14 @@ void ClusterRoutes::cluster(const Done& done) {
 }
 
 void ClusterRoutes::plan(const Done& done) {
-  gateway_.coordinator().view([done](const control::ClusterView& view) {
-    const control::Plan plan = control::place(view.snapshot);  // as it would be decided now
-    Json json = control::plan_json(view.snapshot, plan);
-    json["table"] = control::plan_table(view.snapshot, plan);
-    done(json_response(json));
+  gateway_.coordinator().view([this, done](const control::ClusterView& view) {
+    // As it would be decided now; not on the sessions' thread.
+    work_.post([done, snapshot = view.snapshot] {
+      const control::Plan plan = control::place(snapshot);
+      Json json = control::plan_json(snapshot, plan);
+      json["table"] = control::plan_table(snapshot, plan);
+      done(json_response(json));
+    });
   });
 }
 
