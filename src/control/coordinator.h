@@ -76,7 +76,6 @@ struct ClusterView {
   std::vector<WorkerView> workers;
   std::vector<ModelView> models;
   ClusterSnapshot snapshot;  // now
-  Plan plan;                 // the latest that was carried out
 };
 
 // Thread-safe: every public function posts to the executor, which must be the SessionManagers' own, so that

@@ -166,7 +166,6 @@ std::set<std::string> Coordinator::workers_with_prefix(const cluster::RouteQuery
 
 ClusterView Coordinator::make_view() const {
   ClusterView view;
-  view.plan = plan_;
   view.snapshot = snapshot();
   const MonotonicTime now = clock_.now();
   for (const auto& [name, member] : members_) {
