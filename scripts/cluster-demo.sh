@@ -3,10 +3,13 @@
 #   installs and builds what is missing, starts a gateway and three workers, each with room for a third of the model;
 #   streams an answer; streams it again and kills a worker with SIGKILL in the middle of it, while a fourth stands by;
 #   shows the cluster before and after, how long the stream stalled, and whether both answers are the same.
+# --json FILE adds this run's failovers, one line, to a file of results.
 # Status 0: the answer went on and equals the undisturbed one. The answers and tables go to stdout, everything else to stderr.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# = 0 ] || { echo "usage: scripts/cluster-demo.sh" >&2; exit 2; }
+json=
+[ "${1:-}" != --json ] || { json=${2:?"usage: scripts/cluster-demo.sh [--json FILE]"}; shift 2; }
+[ $# = 0 ] || { echo "usage: scripts/cluster-demo.sh [--json FILE]" >&2; exit 2; }
 model=smollm2:135m
 . scripts/packages.sh
 install_packages build
@@ -94,3 +97,9 @@ if ! cmp -s "$home/undisturbed" "$home/disturbed"; then
 fi
 ask_gateway status --json | grep -q '"worker":"'"$victim"'"' || die "the killed worker did not serve the answer"
 echo; echo "$victim died in the middle of the sentence; the answer went on, and all $(wc -w < "$home/disturbed") tokens are the same."
+[ -z "$json" ] || ask_gateway status --json | python3 -c '
+import json, subprocess, sys
+commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+failovers = [{"worker": f["worker"], "cause": f["cause"], "stall_ms": f["stall_ms"]} for f in json.load(sys.stdin)["failovers"]]
+print(json.dumps({"commit": commit, "command": "scripts/cluster-demo.sh", "killed": sys.argv[1], "tokens_equal": int(sys.argv[2]), "failovers": failovers}))
+' "$victim" "$(wc -w < "$home/disturbed")" >> "$json"

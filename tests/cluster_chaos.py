@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -40,6 +41,7 @@ def main():
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", help="writes the figures here")
     parser.add_argument("--stop", type=float, default=0.2, help="share of workers that are stopped (SIGSTOP) and not killed")
     args = parser.parse_args()
     os.environ["TESSERA_BINARY"] = str(pathlib.Path(args.binary).resolve())
@@ -128,6 +130,14 @@ def main():
         except AssertionError as error:
             problems.append(str(error))
         status = cluster.stop()
+        if args.json and not problems and status == 0:
+            commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+            result = {
+                "commit": commit, "command": "tests/cluster_chaos.py " + " ".join(sys.argv[1:]), "streams_token_exact": sum(done),
+                "workers_lost": kills, "failovers": counted, "requests_refused": sum(refused), "stalls_ms_of_last_failovers": stalls,
+                "longest_pause_s": gaps[-1],
+            }
+            pathlib.Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
         if problems:
             print(cluster.gateway.log[-4000:], file=sys.stderr)
             sys.exit("problem: " + problems[0])
