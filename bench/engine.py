@@ -12,6 +12,8 @@ import sys
 import time
 import urllib.request
 
+from cpu import random_model
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TESSERA = ROOT / "build/release/tessera"
 ROWS = ["prefix_ttft", "agents", "start", "memory", "streams"]
@@ -52,16 +54,8 @@ def ids(count, rng):
     return [rng.randrange(300, 40000) for _ in range(count)]
 
 
-def random_1b():
-    """A model of the Llama-3.2-1B shape with random weights: no download."""
-    path = ROOT / "build/random-1b-q8_0.gguf"
-    if not path.exists():
-        subprocess.run([sys.executable, str(ROOT / "tools/random_model.py"), "1b:q8_0", str(path)], check=True, stdout=sys.stderr)
-    return str(path)
-
-
 def prefix_ttft(_, quick):
-    model = random_1b()
+    model = str(random_model("random:1b:q8_0"))
     rng = random.Random(1)
     cold, warm = [], []
     with Server(model) as server:
