@@ -61,7 +61,7 @@ class RandomCluster {
   int next_ = 0;
 };
 
-uint64_t weight_bytes(const ModelShape& shape, BlockRange blocks) {
+uint64_t summed_bytes(const ModelShape& shape, BlockRange blocks) {
   uint64_t sum = 0;
   for (int b = blocks.first; b < blocks.last; ++b) sum += shape.block_bytes[b];
   const uint64_t head = blocks.first == 0 ? shape.head_bytes : 0;
@@ -78,7 +78,7 @@ void check(const ClusterSnapshot& snapshot, const Plan& plan) {
     ASSERT_GE(a.blocks.first, 0);
     ASSERT_GT(a.blocks.size(), 0);
     ASSERT_LE(a.blocks.last, shape->num_blocks);
-    used[a.worker] += weight_bytes(*shape, a.blocks) + a.kv_bytes;
+    used[a.worker] += summed_bytes(*shape, a.blocks) + a.kv_bytes;
     const uint64_t context = shape->min_context > 0 ? shape->min_context : 2048;
     EXPECT_GE(a.kv_bytes, shape->kv_bytes_per_token * a.blocks.size() * context);
     const auto worker = std::find_if(snapshot.workers.begin(), snapshot.workers.end(),
