@@ -150,7 +150,7 @@ void SessionManager::take_route(Session& session, RouteChoice choice) {
   if (session.route != nullptr && session.state != State::kWaiting)
     for (const Hop& hop : *session.route)
       if (std::find(choice.route.begin(), choice.route.end(), hop) == choice.route.end())
-        transport_.send(hop.worker, CloseSession{session.id, session.epoch});
+        close_hop(session, hop);
   session.route = std::make_shared<const Route>(std::move(choice.route));
   if (!choice.inexact.empty() && choice.inexact != session.inexact) {
     session.inexact = choice.inexact;
@@ -201,7 +201,15 @@ void SessionManager::on_open_timeout(SessionId id) {
 
 void SessionManager::close_hops(const Session& session) {
   if (session.route == nullptr || session.state == State::kWaiting) return;
-  for (const Hop& hop : *session.route) transport_.send(hop.worker, CloseSession{session.id, session.epoch});
+  for (const Hop& hop : *session.route) close_hop(session, hop);
+}
+
+void SessionManager::close_hop(const Session& session, const Hop& hop) {
+  const CloseSession close{session.id, session.epoch};
+  transport_.send(hop.worker, close);
+  // The way to a worker that failed may have taken it and lost it without a word.
+  if (!session.broken.ok() && is_on(hop, std::string(process_of(session.failed))))
+    close_again(hop.worker, close, 0);
 }
 
 // A worker that was out of reach when its session ended would hold it for ever: it is told again, for longer
@@ -357,8 +365,8 @@ void SessionManager::arm(Session& session, std::chrono::milliseconds timeout, co
 void SessionManager::fail(SessionId id, Status reason) {
   auto found = sessions_.find(id);
   if (found == sessions_.end()) return;
-  report_failover(*found->second, false);
   close_hops(*found->second);
+  report_failover(*found->second, false);
   std::shared_ptr<SessionObserver> observer = found->second->observer;
   erase(id);
   observer->on_failed(reason);

@@ -181,6 +181,7 @@ class SessionManager final : public Inbox {
   void send_open(Session& session);
   void start_hops(Session& session);
   void close_hops(const Session& session);
+  void close_hop(const Session& session, const Hop& hop);
   void close_again(const std::string& inbox, const CloseSession& close, int tries);
   void park(Session& session);
   void break_route(Session& session, const std::string& inbox, const Status& cause);

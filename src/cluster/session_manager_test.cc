@@ -307,6 +307,27 @@ TEST_F(FailoverTest, ASubstituteIsFedFromWhatTheSurvivorKept) {
   EXPECT_EQ(failover_.stats().failovers, 1);
 }
 
+TEST_F(FailoverTest, AWorkerThatMayComeBackIsToldOfWhatEndedMeanwhile) {
+  auto heard = std::make_shared<Recorder>();
+  const SessionId id = start({1, 2, 3}, heard);
+  failover_.worker_lost("b", unavailable("silent"));  // its connection takes messages and loses them
+  executor_.run();
+  EXPECT_EQ(b_.all<CloseSession>().size(), 1u);
+  opened(id, 2, 0, 0);
+  send(token(id, 2, 3, 11, FinishReason::kLength));
+  executor_.advance(10s);
+  ASSERT_GE(b_.all<CloseSession>().size(), 3u);
+  for (const CloseSession& close : b_.all<CloseSession>()) {
+    EXPECT_EQ(close.session, id);
+    EXPECT_EQ(close.epoch, 1u) << "never of an epoch that it might serve again";
+  }
+  executor_.advance(600s);
+  const size_t told = b_.all<CloseSession>().size();
+  executor_.advance(600s);
+  EXPECT_EQ(b_.all<CloseSession>().size(), told) << "not for ever";
+  EXPECT_EQ(a_.all<CloseSession>().size(), 1u) << "who lives is told once";
+}
+
 TEST_F(FailoverTest, WithoutASubstituteItWaitsForOneAndThenEndsWithTheReason) {
   auto heard = std::make_shared<Recorder>(), second = std::make_shared<Recorder>();
   const SessionId id = start({1, 2, 3}, heard);
