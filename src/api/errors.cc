@@ -50,6 +50,21 @@ ApiError model_not_found(const std::string& name) {
   return error;
 }
 
+ApiError model_not_allowed(const std::string& model) {
+  ApiError error =
+      error_from_status({Code::kPermissionDenied, "This key may not use the model '" + model + "'."});
+  error.param = "model";
+  error.code = "model_not_allowed";
+  return error;
+}
+
+ApiError type_not_allowed(std::string_view type) {
+  ApiError error = error_from_status(
+      {Code::kPermissionDenied, "This key may not send requests of type '" + std::string(type) + "'."});
+  error.code = "type_not_allowed";
+  return error;
+}
+
 ApiError context_length_exceeded(int64_t prompt_tokens, int context_length, const std::string& param) {
   return invalid_request("This model's maximum context length is " + std::to_string(context_length) +
                              " tokens; the request needs " + std::to_string(prompt_tokens) + ".",

@@ -34,6 +34,15 @@ ApiResult<std::shared_ptr<Completer>> ModelSet::find(const std::optional<std::st
   return model_not_found(*name);
 }
 
+ApiResult<std::shared_ptr<Completer>> ModelSet::find_for(const Caller& caller,
+                                                         const std::optional<std::string>& name) const {
+  auto found = find(name);
+  if (std::holds_alternative<ApiError>(found)) return found;
+  const std::string model = std::get<0>(found)->info().id;
+  if (!caller.may_use_model(model)) return model_not_allowed(model);
+  return found;
+}
+
 std::vector<ModelInfo> ModelSet::list() const {
   MutexLock lock(mutex_);
   std::vector<ModelInfo> infos;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "api/caller.h"
 #include "api/completer.h"
 #include "api/errors.h"
 #include "base/mutex.h"
@@ -21,6 +22,9 @@ class ModelSet {
 
   // nullopt (a request without `model`): the only model, or a 400 when there are several. Unknown: 404.
   ApiResult<std::shared_ptr<Completer>> find(const std::optional<std::string>& name) const;
+  // As find(), within what the caller may use: else 403.
+  ApiResult<std::shared_ptr<Completer>> find_for(const Caller& caller,
+                                                 const std::optional<std::string>& name) const;
   std::vector<ModelInfo> list() const;  // in the order of add()
 
  private:

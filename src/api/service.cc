@@ -208,19 +208,27 @@ struct Accepted {
   OpenAiRequest request;
 };
 
-ApiResult<Accepted> accept(Endpoint endpoint, const std::string& body, const ModelSet& models,
-                           CompletionObserver& observer) {
+// Tenants share no cached prefixes: how fast an answer comes would tell what others have asked.
+std::string tenant_salt(const Caller& caller, const std::string& salt) {
+  return caller.tenant == kDefaultTenant ? salt : caller.tenant + "/" + salt;
+}
+
+ApiResult<Accepted> accept(Endpoint endpoint, const std::string& body, const Caller& caller,
+                           const ModelSet& models, CompletionObserver& observer) {
+  if (!caller.may_use_type(kTextType)) return type_not_allowed(kTextType);
   const Result<Json> json = parse_json(body);
   if (!json.ok()) return error_from_status(json.status());
   auto name = requested_model(*json);
   if (auto* error = std::get_if<ApiError>(&name)) return std::move(*error);
-  auto completer = models.find(std::get<0>(name));
+  auto completer = models.find_for(caller, std::get<0>(name));
   if (auto* error = std::get_if<ApiError>(&completer)) return std::move(*error);
   const ModelInfo model = std::get<0>(completer)->info();
   observer.on_model(model.id);
   auto request = endpoint == Endpoint::kChatCompletions ? parse_chat_completion(*json, model)
                                                         : parse_text_completion(*json, model);
   if (auto* error = std::get_if<ApiError>(&request)) return std::move(*error);
+  CompletionRequest& completion = std::get<0>(request).completion;
+  completion.cache_salt = tenant_salt(caller, completion.cache_salt);
   return Accepted{std::get<0>(std::move(completer)), std::get<0>(std::move(request))};
 }
 
@@ -236,10 +244,10 @@ std::vector<std::string> CompletionService::cut_running(const ApiError& error) c
   return ids;
 }
 
-void CompletionService::handle(Endpoint endpoint, const net::HttpRequest& request,
+void CompletionService::handle(Endpoint endpoint, const net::HttpRequest& request, const Caller& caller,
                                std::shared_ptr<net::ResponseWriter> writer,
                                std::shared_ptr<CompletionObserver> observer) const {
-  auto accepted = accept(endpoint, request.body, models_, *observer);
+  auto accepted = accept(endpoint, request.body, caller, models_, *observer);
   if (auto* error = std::get_if<ApiError>(&accepted)) {
     writer->send(error_response(*error));
     observer->on_end(error->status, {});

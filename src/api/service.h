@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "api/caller.h"
 #include "api/completer.h"
 #include "api/model_set.h"
 #include "base/clock.h"
@@ -35,7 +36,8 @@ class CompletionService {
   CompletionService(const ModelSet& models, const Clock& clock);
 
   // Answers through `writer`, now or later; never blocks. The request is cancelled when its client goes.
-  void handle(Endpoint endpoint, const net::HttpRequest& request, std::shared_ptr<net::ResponseWriter> writer,
+  void handle(Endpoint endpoint, const net::HttpRequest& request, const Caller& caller,
+              std::shared_ptr<net::ResponseWriter> writer,
               std::shared_ptr<CompletionObserver> observer) const;
 
   // Ends every answer under way with `error`, in a stream as its last event, and cancels the work behind it.

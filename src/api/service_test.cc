@@ -27,7 +27,7 @@ class ServiceTest : public testing::Test {
     net::HttpRequest request;
     request.body = body;
     request.id = "r1";
-    service_.handle(endpoint, request, writer_, observer_);
+    service_.handle(endpoint, request, caller_, writer_, observer_);
   }
   Delta delta(int choice, std::string text, FinishReason finish = FinishReason::kNone) {
     Delta d;
@@ -40,6 +40,7 @@ class ServiceTest : public testing::Test {
   Json answer() { return *parse_json(writer_->body); }
 
   SystemClock clock_;
+  const Caller caller_;
   ModelSet models_;
   CompletionService service_{models_, clock_};
   std::shared_ptr<ScriptedCompleter> completer_ = std::make_shared<ScriptedCompleter>();

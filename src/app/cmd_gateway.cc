@@ -179,10 +179,15 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
                                  [&models](const std::string& name) { return models.unload(name); }},
                                 *work);
   TESSERA_ASSIGN_OR_RETURN(const std::string join, cluster->make_join_url(false));
+  gateway::StaticAuthenticator authenticator(options.api_keys);
   Status status = serve_http(
       options, signals,
-      {models.set(), metrics, health,
-       [&cluster](gateway::Readiness::Callback done) { cluster->probe(std::move(done)); }, &routes,
+      {models.set(),
+       metrics,
+       health,
+       [&cluster](gateway::Readiness::Callback done) { cluster->probe(std::move(done)); },
+       authenticator,
+       {&routes},
        [&](const std::string& url) {
          obs::log_info("gateway", "listening on " + url, {{"control_port", cluster->control_port()}});
          if (Status kept = write_gateway_file({url, options.api_keys.empty() ? "" : options.api_keys[0]});

@@ -25,9 +25,14 @@ Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
   api::ModelSet models;
   models.add(completer.get());
   publish_session_gauges(metrics, local->sessions(), local->model().served_name);
+  gateway::StaticAuthenticator authenticator(options.api_keys);
   return serve_http(options, signals,
-                    {models, metrics, health,
-                     [&local](gateway::Readiness::Callback done) { local->probe(std::move(done)); }, nullptr,
+                    {models,
+                     metrics,
+                     health,
+                     [&local](gateway::Readiness::Callback done) { local->probe(std::move(done)); },
+                     authenticator,
+                     {},
                      [&local](const std::string& url) {
                        obs::log_info("serve", "listening on " + url,
                                      {{"model", local->model().served_name},

@@ -131,7 +131,7 @@ Status serve_http(const HttpOptions& options, StopSignals& signals, const HttpSe
   SystemClock clock;
   auto executor = make_thread_executor("front");
   gateway::Readiness readiness(service.health, service.probe, *executor, clock);
-  gateway::HttpFront front({options.api_keys, options.cors_origins, service.admin}, service.models,
+  gateway::HttpFront front({options.cors_origins, service.groups}, service.authenticator, service.models,
                            service.metrics, readiness, *executor, clock);
   net::ServerOptions server_options;
   server_options.host = options.host;

@@ -68,7 +68,8 @@ struct HttpService {
   obs::Metrics& metrics;
   obs::Health& health;
   gateway::Readiness::Probe probe;
-  gateway::AdminApi* admin = nullptr;
+  gateway::Authenticator& authenticator;
+  std::vector<gateway::RouteGroup*> groups;
   std::function<void(const std::string& url)> on_listening;
   // Called when all connections are gone: returns when no session speaks to its request any more.
   std::function<void()> settle;

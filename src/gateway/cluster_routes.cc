@@ -108,29 +108,46 @@ Json cluster_json(const control::ClusterView& view, const std::vector<control::F
   return json;
 }
 
-void ClusterRoutes::handle(const net::HttpRequest& request, Done done) {
-  const std::string& path = request.path;
-  const std::string& method = request.method;
-  constexpr std::string_view kModels = "/api/v1/models/";
-  if (path == "/api/v1/cluster" && method == "GET") return cluster(done);
-  if (path == "/api/v1/cluster/plan" && method == "GET") return plan(done);
-  if (path == "/api/v1/models" && method == "GET") return list_models(done);
-  if (path.starts_with(kModels) && method == "DELETE")
-    return change_models(path.substr(kModels.size()), false, done);
-  const bool takes_body =
-      path == "/api/v1/cluster/drain" || path == "/api/v1/cluster/tokens" || path == "/api/v1/models";
-  if (!takes_body || method != "POST") {
-    api::ApiError missing = api::invalid_request("There is nothing at '" + method + " " + path + "'.");
-    missing.status = 404;
-    return done(api::error_response(missing));
-  }
-  Result<Json> body = parse_json(request.body.empty() ? "{}" : request.body);
-  if (!body.ok() || !body->is_object())
-    return done(error(invalid_argument("the body must be a JSON object")));
-  if (path == "/api/v1/cluster/drain") return drain(*body, done);
-  if (path == "/api/v1/cluster/tokens") return token(*body, done);
-  const auto name = body->find("model");
-  if (name == body->end() || !name->is_string() || name->get_ref<const std::string&>().empty())
+std::vector<Route> ClusterRoutes::routes() {
+  const auto done_of = [](const Call& call) {
+    return [call](net::HttpResponse response) { call.answer(std::move(response)); };
+  };
+  const auto get = [done_of](std::string path, auto run) {
+    return Route{.method = "GET",
+                 .path = std::move(path),
+                 .access = Access::kViewer,
+                 .run = [done_of, run](const Call& call) { run(done_of(call)); }};
+  };
+  return {get("/api/v1/cluster", [this](const Done& done) { cluster(done); }),
+          get("/api/v1/cluster/plan", [this](const Done& done) { plan(done); }),
+          get("/api/v1/models", [this](const Done& done) { list_models(done); }),
+          change("/api/v1/cluster/drain", &ClusterRoutes::drain),
+          change("/api/v1/cluster/tokens", &ClusterRoutes::token),
+          change("/api/v1/models", &ClusterRoutes::load_model),
+          {.method = "DELETE",
+           .path = "/api/v1/models/{name...}",
+           .access = Access::kOperator,
+           .run = [this, done_of](const Call& call) {
+             change_models(call.parameters[0], false, done_of(call));
+           }}};
+}
+
+Route ClusterRoutes::change(std::string path, Change run) {
+  return {.method = "POST",
+          .path = std::move(path),
+          .access = Access::kOperator,
+          .run = [this, run](const Call& call) {
+            const std::string& text = call.request->body;
+            Result<Json> body = parse_json(text.empty() ? "{}" : text);
+            if (!body.ok() || !body->is_object())
+              return call.answer(error(invalid_argument("the body must be a JSON object")));
+            (this->*run)(*body, [call](net::HttpResponse response) { call.answer(std::move(response)); });
+          }};
+}
+
+void ClusterRoutes::load_model(const Json& body, const Done& done) {
+  const auto name = body.find("model");
+  if (name == body.end() || !name->is_string() || name->get_ref<const std::string&>().empty())
     return done(error(invalid_argument("'model' must say which model")));
   change_models(name->get<std::string>(), true, done);
 }

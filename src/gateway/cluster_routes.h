@@ -16,13 +16,13 @@
 #include "base/executor.h"
 #include "base/json.h"
 #include "gateway/cluster_gateway.h"
-#include "gateway/http_front.h"
+#include "gateway/routes.h"
 
 namespace tessera::gateway {
 
 Json cluster_json(const control::ClusterView& view, const std::vector<control::FailoverRecord>& failovers);
 
-class ClusterRoutes final : public AdminApi {
+class ClusterRoutes final : public RouteGroup {
  public:
   struct Models {
     std::function<Status(const std::string& name)> load;  // may wait; called on `work`
@@ -32,15 +32,18 @@ class ClusterRoutes final : public AdminApi {
   ClusterRoutes(ClusterGateway& gateway, Models models, Executor& work)
       : gateway_(gateway), models_(std::move(models)), work_(work) {}
 
-  void handle(const net::HttpRequest& request, std::function<void(net::HttpResponse)> done) override;
+  std::vector<Route> routes() override;
 
  private:
   using Done = std::function<void(net::HttpResponse)>;
+  using Change = void (ClusterRoutes::*)(const Json& body, const Done& done);
+  Route change(std::string path, Change run);  // POST with a JSON object
   void cluster(const Done& done);
   void plan(const Done& done);
   void drain(const Json& body, const Done& done);
   void token(const Json& body, const Done& done);
   void list_models(const Done& done);
+  void load_model(const Json& body, const Done& done);
   void change_models(const std::string& name, bool load, const Done& done);
 
   ClusterGateway& gateway_;

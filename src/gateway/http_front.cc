@@ -1,5 +1,7 @@
 #include "gateway/http_front.h"
 
+#include <nlohmann/json.hpp>
+
 #include "api/errors.h"
 #include "gateway/text_routes.h"
 
@@ -7,8 +9,6 @@ namespace tessera::gateway {
 namespace {
 
 constexpr int kMaxTextPending = 64;  // texts waiting to be tokenised; more are refused
-constexpr char kModelPrefix[] = "/v1/models/";
-constexpr char kAdminPrefix[] = "/api/v1/";
 
 net::HttpResponse json_body(std::string body) {
   net::HttpResponse response;
@@ -16,89 +16,140 @@ net::HttpResponse json_body(std::string body) {
   return response;
 }
 
-api::ApiError unauthorized() {
-  api::ApiError error = api::invalid_request("A valid API key is needed: send 'Authorization: Bearer KEY'.",
-                                             {}, "invalid_api_key");
-  error.status = 401;
-  error.type = "authentication_error";
-  return error;
+api::Role least_role(Access access) {
+  return static_cast<api::Role>(static_cast<int>(access) - static_cast<int>(Access::kClient));
+}
+
+api::ApiError forbidden(Access access) {
+  return api::error_from_status({Code::kPermissionDenied, "This needs the role '" +
+                                                              std::string(role_name(least_role(access))) +
+                                                              "', which the key does not have."});
+}
+
+bool may_enter(const api::Caller& caller, Access access) {
+  return access == Access::kOpen || caller.role >= least_role(access);
+}
+
+net::HttpResponse not_here(const RouteTable::Match& match, const std::string& path) {
+  if (match.path.empty()) {
+    api::ApiError error = api::invalid_request("There is nothing at '" + path + "'.");
+    error.status = 404;
+    return api::error_response(error);
+  }
+  api::ApiError error = api::invalid_request("'" + path + "' takes " + match.allow + ".");
+  error.status = 405;
+  net::HttpResponse response = api::error_response(error);
+  response.headers.emplace_back("Allow", match.allow);
+  return response;
+}
+
+Json routes_json(const RouteTable& table) {
+  Json routes = Json::array();
+  for (const Route& route : table.all())
+    routes.push_back(
+        {{"method", route.method},
+         {"path", route.path},
+         {"access", route.access == Access::kOpen ? "open" : role_name(least_role(route.access))}});
+  return {{"routes", std::move(routes)}};
+}
+
+net::HttpResponse refusal(const api::ApiError& error) {
+  net::HttpResponse response = api::error_response(error);
+  if (error.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  return response;
 }
 
 }  // namespace
 
-// One request on its way; cheap to copy.
-struct HttpFront::Call {
-  std::shared_ptr<const net::HttpRequest> request;
-  std::shared_ptr<net::ResponseWriter> writer;
-  std::shared_ptr<api::CompletionObserver> record;
-};
-
-struct HttpFront::Route {
-  const char* path;
-  const char* method;
-  bool open;   // needs no key
-  bool quiet;  // logged at debug
-  bool work;   // refused while draining
-  void (*run)(HttpFront&, const Call&);
-};
-
-const std::vector<HttpFront::Route>& HttpFront::routes() {
-  static const std::vector<Route> table = {
-      {"/v1/chat/completions", "POST", false, false, true,
-       [](HttpFront& f, const Call& c) { f.complete(api::Endpoint::kChatCompletions, c); }},
-      {"/v1/completions", "POST", false, false, true,
-       [](HttpFront& f, const Call& c) { f.complete(api::Endpoint::kCompletions, c); }},
-      {"/v1/models", "GET", false, false, false,
-       [](HttpFront& f, const Call& c) { f.answer(c, models_route(f.models_)); }},
-      {"/v1/models/{id}", "GET", false, false, false,
-       [](HttpFront& f, const Call& c) {
-         f.answer(c, model_route(c.request->path.substr(sizeof(kModelPrefix) - 1), f.models_));
-       }},
-      {"/tokenize", "POST", false, false, true,
-       [](HttpFront& f, const Call& c) { f.work_on_text(c, tokenize_route); }},
-      {"/detokenize", "POST", false, false, true,
-       [](HttpFront& f, const Call& c) { f.work_on_text(c, detokenize_route); }},
-      {"/health", "GET", true, true, false,
-       [](HttpFront& f, const Call& c) { f.answer(c, json_body(R"({"status":"ok"})")); }},
-      {"/ready", "GET", true, true, false, [](HttpFront& f, const Call& c) { f.ready(c); }},
-      {"/metrics", "GET", false, true, false,
-       [](HttpFront& f, const Call& c) {
-         net::HttpResponse response = json_body(f.registry_.serialize());
-         response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-         f.answer(c, std::move(response));
-       }},
-      {"/", "GET", false, true, false,
-       [](HttpFront& f, const Call& c) {
-         f.answer(c, json_body(R"({"service":"tessera","api":"/v1","health":"/health","ready":"/ready"})"));
-       }},
+std::vector<Route> HttpFront::own_routes() {
+  return {
+      {.method = "POST",
+       .path = "/v1/chat/completions",
+       .access = Access::kClient,
+       .run = [this](const Call& c) { complete(api::Endpoint::kChatCompletions, c); },
+       .work = true},
+      {.method = "POST",
+       .path = "/v1/completions",
+       .access = Access::kClient,
+       .run = [this](const Call& c) { complete(api::Endpoint::kCompletions, c); },
+       .work = true},
+      {.method = "GET",
+       .path = "/v1/models",
+       .access = Access::kClient,
+       .run = [this](const Call& c) { c.answer(models_route(*c.caller, models_)); }},
+      {.method = "GET",
+       .path = "/v1/models/{id...}",
+       .access = Access::kClient,
+       .run = [this](const Call& c) { c.answer(model_route(c.parameters[0], *c.caller, models_)); }},
+      {.method = "POST",
+       .path = "/tokenize",
+       .access = Access::kClient,
+       .run = [this](const Call& c) { work_on_text(c, tokenize_route); },
+       .work = true},
+      {.method = "POST",
+       .path = "/detokenize",
+       .access = Access::kClient,
+       .run = [this](const Call& c) { work_on_text(c, detokenize_route); },
+       .work = true},
+      {.method = "GET",
+       .path = "/health",
+       .access = Access::kOpen,
+       .run = [](const Call& c) { c.answer(json_body(R"({"status":"ok"})")); },
+       .quiet = true},
+      {.method = "GET",
+       .path = "/ready",
+       .access = Access::kOpen,
+       .run = [this](const Call& c) { ready(c); },
+       .quiet = true},
+      {.method = "GET",
+       .path = "/metrics",
+       .access = Access::kViewer,
+       .run =
+           [this](const Call& c) {
+             net::HttpResponse response = json_body(registry_.serialize());
+             response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+             c.answer(std::move(response));
+           },
+       .quiet = true},
+      {.method = "GET",
+       .path = "/api/v1/routes",
+       .access = Access::kViewer,
+       .run = [this](const Call& c) { c.answer(json_body(dump_json(routes_json(table_)))); }},
+      {.method = "GET",
+       .path = "/",
+       .access = Access::kClient,
+       .run =
+           [](const Call& c) {
+             c.answer(json_body(R"({"service":"tessera","api":"/v1","health":"/health","ready":"/ready"})"));
+           },
+       .quiet = true},
   };
-  return table;
 }
 
-const HttpFront::Route* HttpFront::find_route(const std::string& path) {
-  const bool model = path.size() >= sizeof(kModelPrefix) && path.rfind(kModelPrefix, 0) == 0;
-  for (const Route& route : routes())
-    if (path == route.path || (model && route.path == std::string("/v1/models/{id}"))) return &route;
-  return nullptr;
+std::vector<Route> HttpFront::all_routes(const std::vector<RouteGroup*>& groups) {
+  std::vector<Route> routes = own_routes();
+  for (RouteGroup* group : groups)
+    for (Route& route : group->routes()) routes.push_back(std::move(route));
+  return routes;
 }
 
-HttpFront::HttpFront(FrontOptions options, const api::ModelSet& models, obs::Metrics& metrics,
-                     Readiness& readiness, Executor& work, const Clock& clock)
-    : admin_(options.admin),
-      keys_(options.api_keys),
-      cors_(std::move(options.cors_origins)),
+HttpFront::HttpFront(FrontOptions options, Authenticator& authenticator, const api::ModelSet& models,
+                     obs::Metrics& metrics, Readiness& readiness, Executor& work, const Clock& clock)
+    : cors_(std::move(options.cors_origins)),
       models_(models),
       registry_(metrics),
       readiness_(readiness),
       work_(work),
       completions_(models, clock),
-      metrics_(metrics, clock) {}
+      metrics_(metrics, clock),
+      authenticator_(authenticator),
+      table_(all_routes(options.groups)) {}
 
 void HttpFront::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
-  const Route* route = find_route(request.path);
+  RouteTable::Match match = table_.find(request.method, request.path);
   Call call;
-  call.record = metrics_.begin({request.id, request.method, route ? route->path : "other",
-                                request.remote_address, route && route->quiet});
+  call.record = metrics_.begin({request.id, request.method, match.path.empty() ? "other" : match.path,
+                                request.remote_address, match.route && match.route->quiet});
   if (auto preflight = cors_.preflight(request)) {
     writer->send(std::move(*preflight));
     call.record->on_end(204, {});
@@ -106,42 +157,31 @@ void HttpFront::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   }
   call.writer = cors_.wrap(request, std::move(writer));
   call.request = std::make_shared<const net::HttpRequest>(std::move(request));
-  if (!(route && route->open) && !keys_.allows(call.request->header("authorization"))) {
-    net::HttpResponse response = api::error_response(unauthorized());
-    response.headers.emplace_back("WWW-Authenticate", "Bearer");
-    return answer(call, std::move(response));
+  call.parameters = match.parameters;
+  if (match.open) {
+    if (!match.route) return call.answer(not_here(match, call.request->path));
+    return run(*match.route, call);
   }
-  if (!route && admin_ != nullptr && call.request->path.rfind(kAdminPrefix, 0) == 0) {
-    admin_->handle(*call.request,
-                   [this, call](net::HttpResponse response) { answer(call, std::move(response)); });
-    return;
-  }
-  if (!route) {
-    api::ApiError error = api::invalid_request("There is nothing at '" + call.request->path + "'.");
-    error.status = 404;
-    return answer(call, api::error_response(error));
-  }
-  const std::string& method = call.request->method;
-  if (method != route->method && !(method == "HEAD" && route->method == std::string("GET"))) {
-    api::ApiError error = api::invalid_request("'" + call.request->path + "' takes " + route->method + ".");
-    error.status = 405;
-    net::HttpResponse response = api::error_response(error);
-    response.headers.emplace_back("Allow", route->method);
-    return answer(call, std::move(response));
-  }
-  if (route->work && draining_)
-    return answer(call, api::error_response(api::service_unavailable("The server is shutting down.")));
-  route->run(*this, call);
+  authenticator_.authenticate(call.request,
+                              [this, call, match](api::ApiResult<api::CallerPtr> known) mutable {
+                                if (auto* error = std::get_if<api::ApiError>(&known))
+                                  return call.answer(refusal(*error));
+                                call.caller = std::get<0>(std::move(known));
+                                if (!match.route) return call.answer(not_here(match, call.request->path));
+                                if (!may_enter(*call.caller, match.route->access))
+                                  return call.answer(refusal(forbidden(match.route->access)));
+                                run(*match.route, call);
+                              });
 }
 
-void HttpFront::answer(const Call& call, net::HttpResponse response) const {
-  const int status = response.status;
-  call.writer->send(std::move(response));
-  call.record->on_end(status, {});
+void HttpFront::run(const Route& route, const Call& call) const {
+  if (route.work && draining_)
+    return call.answer(api::error_response(api::service_unavailable("The server is shutting down.")));
+  route.run(call);
 }
 
 void HttpFront::complete(api::Endpoint endpoint, const Call& call) const {
-  completions_.handle(endpoint, *call.request, call.writer, call.record);
+  completions_.handle(endpoint, *call.request, *call.caller, call.writer, call.record);
 }
 
 std::vector<std::string> HttpFront::cut_running() const {
@@ -152,22 +192,22 @@ std::vector<std::string> HttpFront::cut_running() const {
 void HttpFront::work_on_text(const Call& call, TextRoute* run) {
   if (++text_pending_ > kMaxTextPending) {
     --text_pending_;
-    return answer(call, api::error_response(api::error_from_status(
-                            resource_exhausted("Too many texts are being tokenised; try again."))));
+    return call.answer(api::error_response(
+        api::error_from_status(resource_exhausted("Too many texts are being tokenised; try again."))));
   }
   work_.post([this, call, run] {
-    answer(call, run(call.request->body, models_));
+    call.answer(run(call.request->body, *call.caller, models_));
     --text_pending_;
   });
 }
 
 void HttpFront::ready(const Call& call) const {
-  if (draining_) return answer(call, api::error_response(api::service_unavailable("shutting down")));
-  readiness_.check([this, call](const Status& status) {
-    if (status.ok()) return answer(call, json_body(R"({"status":"ready"})"));
+  if (draining_) return call.answer(api::error_response(api::service_unavailable("shutting down")));
+  readiness_.check([call](const Status& status) {
+    if (status.ok()) return call.answer(json_body(R"({"status":"ready"})"));
     api::ApiError error = api::error_from_status(status);
     error.code = "not_ready";
-    answer(call, api::error_response(error));
+    call.answer(api::error_response(error));
   });
 }
 

@@ -1,5 +1,5 @@
-// HttpFront: everything that the gateway answers over HTTP. Checks key and origin, finds the route, counts
-// and logs the request.
+// HttpFront: everything that the gateway answers over HTTP. Finds the route, checks origin, caller and role,
+// counts and logs the request.
 #pragma once
 
 #include <atomic>
@@ -12,27 +12,19 @@
 #include "api/service.h"
 #include "base/clock.h"
 #include "base/executor.h"
-#include "gateway/api_keys.h"
+#include "gateway/authenticator.h"
 #include "gateway/cors.h"
 #include "gateway/readiness.h"
 #include "gateway/request_record.h"
+#include "gateway/routes.h"
 #include "net/http.h"
 #include "obs/metrics.h"
 
 namespace tessera::gateway {
 
-// Answers what lies under /api/v1/. Thread-safe.
-class AdminApi {
- public:
-  virtual ~AdminApi() = default;
-  // Must not block; `done` is called once, from any thread. 404 for paths that it does not know.
-  virtual void handle(const net::HttpRequest& request, std::function<void(net::HttpResponse)> done) = 0;
-};
-
 struct FrontOptions {
-  std::vector<std::string> api_keys;      // none: open to everybody who can connect
   std::vector<std::string> cors_origins;  // pages that may call; "*" for all
-  AdminApi* admin = nullptr;              // null: nothing under /api/v1/
+  std::vector<RouteGroup*> groups;        // what is answered beside the front's own routes
 };
 
 // Thread-safe. All references must outlive it; the HTTP server must be stopped before it is destroyed, and
@@ -40,8 +32,8 @@ struct FrontOptions {
 class HttpFront final : public net::HttpHandler {
  public:
   // `work`: where texts of any length are tokenised, off the I/O threads.
-  HttpFront(FrontOptions options, const api::ModelSet& models, obs::Metrics& metrics, Readiness& readiness,
-            Executor& work, const Clock& clock);
+  HttpFront(FrontOptions options, Authenticator& authenticator, const api::ModelSet& models,
+            obs::Metrics& metrics, Readiness& readiness, Executor& work, const Clock& clock);
 
   void handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) override;
 
@@ -51,21 +43,18 @@ class HttpFront final : public net::HttpHandler {
   // were: the requests' ids.
   std::vector<std::string> cut_running() const;
   int active_requests() const { return metrics_.active(); }
+  const std::vector<Route>& routes() const { return table_.all(); }
 
  private:
-  struct Call;
-  struct Route;
-  static const Route* find_route(const std::string& path);
-  static const std::vector<Route>& routes();
-
-  void answer(const Call& call, net::HttpResponse response) const;
+  std::vector<Route> all_routes(const std::vector<RouteGroup*>& groups);
+  std::vector<Route> own_routes();
+  void run(const Route& route, const Call& call) const;
   void complete(api::Endpoint endpoint, const Call& call) const;
-  using TextRoute = net::HttpResponse(const std::string& body, const api::ModelSet& models);
+  using TextRoute = net::HttpResponse(const std::string& body, const api::Caller& caller,
+                                      const api::ModelSet& models);
   void work_on_text(const Call& call, TextRoute* run);
   void ready(const Call& call) const;
 
-  AdminApi* const admin_;
-  const ApiKeys keys_;
   const Cors cors_;
   const api::ModelSet& models_;
   obs::Metrics& registry_;
@@ -73,6 +62,8 @@ class HttpFront final : public net::HttpHandler {
   Executor& work_;
   const api::CompletionService completions_;
   RequestMetrics metrics_;
+  Authenticator& authenticator_;
+  const RouteTable table_;
   std::atomic<bool> draining_{false};
   std::atomic<int> text_pending_{0};
 };

@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "api/test_fakes.h"
 #include "cluster/manual_executor.h"
-#include "gateway/api_keys.h"
 
 namespace tessera::gateway {
 namespace {
@@ -26,9 +26,10 @@ class ManualClock final : public Clock {
 class FrontTest : public testing::Test {
  protected:
   FrontTest() { make({}); }
-  void make(FrontOptions options) {
-    front_ =
-        std::make_unique<HttpFront>(std::move(options), models_, metrics_, readiness_, executor_, clock_);
+  void make(FrontOptions options, std::vector<std::string> keys = {}) {
+    authenticator_ = std::make_unique<StaticAuthenticator>(keys);
+    front_ = std::make_unique<HttpFront>(std::move(options), *authenticator_, models_, metrics_, readiness_,
+                                         executor_, clock_);
   }
   // The answer that has come when everything ready has run.
   api::RecordingWriter& call(const std::string& method, const std::string& path, std::string body = {},
@@ -57,6 +58,7 @@ class FrontTest : public testing::Test {
   api::ModelSet models_;
   std::shared_ptr<api::ScriptedCompleter> completer_ = std::make_shared<api::ScriptedCompleter>("org/m");
   std::shared_ptr<api::RecordingWriter> writer_;
+  std::unique_ptr<Authenticator> authenticator_;
   std::unique_ptr<HttpFront> front_;
 };
 
@@ -87,7 +89,7 @@ TEST_F(FrontTest, ModelsHaveIdsWithSlashes) {
 }
 
 TEST_F(FrontTest, KeysGuardAllButProbes) {
-  make({.api_keys = {"secret", "other"}, .cors_origins = {}});
+  make({}, {"secret", "other"});
   models_.add(completer_);
   EXPECT_EQ(call("GET", "/v1/models").status, 401);
   EXPECT_EQ(json()["error"]["code"], "invalid_api_key");
@@ -103,7 +105,7 @@ TEST_F(FrontTest, KeysGuardAllButProbes) {
 }
 
 TEST_F(FrontTest, CorsForAllowedOriginsOnly) {
-  make({.api_keys = {"k"}, .cors_origins = {"https://a.example"}});
+  make({.cors_origins = {"https://a.example"}, .groups = {}}, {"k"});
   models_.add(completer_);
   const net::Headers preflight{{"origin", "https://a.example"},
                                {"access-control-request-method", "POST"},
@@ -258,9 +260,93 @@ TEST_F(FrontTest, UnansweredRequestsAreCountedToo) {
   EXPECT_EQ(front_->active_requests(), 0);
 }
 
-TEST(ApiKeysTest, NoKeysMeansOpen) {
-  EXPECT_TRUE(ApiKeys({}).allows(nullptr));
-  EXPECT_FALSE(ApiKeys({"k"}).allows(nullptr));
+// Everybody is the caller of the test's choice.
+class FixedAuthenticator final : public Authenticator {
+ public:
+  void authenticate(const std::shared_ptr<const net::HttpRequest>&, Callback done) override {
+    done(std::make_shared<const api::Caller>(caller));
+  }
+  api::Caller caller;
+};
+
+// One route for each role, and a tail.
+class SomeRoutes final : public RouteGroup {
+ public:
+  std::vector<Route> routes() override {
+    std::vector<Route> all;
+    for (const auto& [name, access] : {std::pair{"client", Access::kClient},
+                                       {"viewer", Access::kViewer},
+                                       {"operator", Access::kOperator},
+                                       {"admin", Access::kAdmin}})
+      all.push_back({.method = "GET", .path = std::string("/for/") + name, .access = access, .run = reply()});
+    all.push_back({.method = "DELETE", .path = "/thing/{id}/of/{name...}", .run = reply()});
+    return all;
+  }
+
+ private:
+  static std::function<void(const Call&)> reply() {
+    return [](const Call& call) {
+      net::HttpResponse response;
+      for (const std::string& parameter : call.parameters) response.body += "[" + parameter + "]";
+      call.answer(std::move(response));
+    };
+  }
+};
+
+TEST_F(FrontTest, RolesOpenWhatTheyShould) {
+  SomeRoutes group;
+  FixedAuthenticator authenticator;
+  front_ = std::make_unique<HttpFront>(FrontOptions{{}, {&group}}, authenticator, models_, metrics_,
+                                       readiness_, executor_, clock_);
+  const std::vector<std::string> paths = {"/for/client", "/for/viewer", "/for/operator", "/for/admin"};
+  for (size_t role = 0; role < paths.size(); ++role) {
+    authenticator.caller.role = static_cast<api::Role>(role);
+    for (size_t needed = 0; needed < paths.size(); ++needed)
+      EXPECT_EQ(call("GET", paths[needed]).status, role >= needed ? 200 : 403) << role << " at " << needed;
+  }
+  EXPECT_EQ(call("DELETE", "/thing/a/of/b/c").body, "[a][b/c]");
+  EXPECT_EQ(call("DELETE", "/thing/a/of/").status, 404);
+  EXPECT_EQ(call("DELETE", "/thing//of/b").status, 404);
+  EXPECT_EQ(call("GET", "/thing/a/of/b").status, 405);
+}
+
+TEST_F(FrontTest, KeysSeeTheirModelsOnly) {
+  models_.add(completer_);
+  auto second = std::make_shared<api::ScriptedCompleter>("second");
+  models_.add(second);
+  FixedAuthenticator authenticator;
+  authenticator.caller.models = {"second"};
+  authenticator.caller.tenant = "acme";
+  front_ = std::make_unique<HttpFront>(FrontOptions{}, authenticator, models_, metrics_, readiness_,
+                                       executor_, clock_);
+  call("GET", "/v1/models");
+  EXPECT_EQ(json()["data"].size(), 1u);
+  EXPECT_EQ(json()["data"][0]["id"], "second");
+  EXPECT_EQ(call("GET", "/v1/models/org/m").status, 403);
+  EXPECT_EQ(call("POST", "/tokenize", R"({"model":"org/m","prompt":"x"})").status, 403);
+  EXPECT_EQ(call("POST", "/v1/completions", R"({"model":"org/m","prompt":"x"})").status, 403);
+  EXPECT_EQ(json()["error"]["code"], "model_not_allowed");
+  EXPECT_EQ(json()["error"]["param"], "model");
+  call("POST", "/v1/completions", R"({"model":"second","prompt":"x","cache_salt":"s"})");
+  ASSERT_TRUE(second->sink);
+  EXPECT_EQ(second->request.cache_salt, "acme/s") << "tenants share no cached prefixes";
+  second->sink->on_done({});
+  authenticator.caller.types = {"image_gen"};
+  EXPECT_EQ(call("POST", "/v1/completions", R"({"model":"second","prompt":"x"})").status, 403);
+  EXPECT_EQ(json()["error"]["code"], "type_not_allowed");
+}
+
+// The whole table: a route that somebody forgets to guard fails here.
+TEST_F(FrontTest, EveryRouteButTheProbesNeedsAKey) {
+  make({}, {"secret"});
+  std::set<std::string> open;
+  for (const Route& route : front_->routes()) {
+    std::string path = route.path;
+    for (size_t begin; (begin = path.find('{')) != std::string::npos;)
+      path.replace(begin, path.find('}') - begin + 1, "x");
+    if (call(route.method, path).status != 401) open.insert(route.path);
+  }
+  EXPECT_EQ(open, (std::set<std::string>{"/health", "/ready"}));
 }
 
 }  // namespace

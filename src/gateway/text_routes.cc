@@ -24,12 +24,13 @@ struct TextRequest {
   std::shared_ptr<api::Completer> completer;
 };
 
-ApiResult<TextRequest> read_request(const std::string& text, const api::ModelSet& models) {
+ApiResult<TextRequest> read_request(const std::string& text, const api::Caller& caller,
+                                    const api::ModelSet& models) {
   Result<Json> body = parse_json(text);
   if (!body.ok()) return api::error_from_status(body.status());
   auto name = api::requested_model(*body);
   if (auto* error = std::get_if<ApiError>(&name)) return std::move(*error);
-  auto completer = models.find(std::get<0>(name));
+  auto completer = models.find_for(caller, std::get<0>(name));
   if (auto* error = std::get_if<ApiError>(&completer)) return std::move(*error);
   return TextRequest{std::move(*body), std::get<0>(std::move(completer))};
 }
@@ -69,8 +70,9 @@ OrderedJson model_json(const api::ModelInfo& info) {
 
 }  // namespace
 
-net::HttpResponse tokenize_route(const std::string& body, const api::ModelSet& models) {
-  auto request = read_request(body, models);
+net::HttpResponse tokenize_route(const std::string& body, const api::Caller& caller,
+                                 const api::ModelSet& models) {
+  auto request = read_request(body, caller, models);
   if (auto* error = std::get_if<ApiError>(&request)) return api::error_response(*error);
   const auto& text = std::get<TextRequest>(request);
   api::FieldReader fields(text.body);
@@ -89,8 +91,9 @@ net::HttpResponse tokenize_route(const std::string& body, const api::ModelSet& m
   return json_response(answer);
 }
 
-net::HttpResponse detokenize_route(const std::string& body, const api::ModelSet& models) {
-  auto request = read_request(body, models);
+net::HttpResponse detokenize_route(const std::string& body, const api::Caller& caller,
+                                   const api::ModelSet& models) {
+  auto request = read_request(body, caller, models);
   if (auto* error = std::get_if<ApiError>(&request)) return api::error_response(*error);
   const auto& text = std::get<TextRequest>(request);
   api::FieldReader fields(text.body);
@@ -103,14 +106,15 @@ net::HttpResponse detokenize_route(const std::string& body, const api::ModelSet&
   return json_response({{"prompt", *prompt}});
 }
 
-net::HttpResponse models_route(const api::ModelSet& models) {
+net::HttpResponse models_route(const api::Caller& caller, const api::ModelSet& models) {
   OrderedJson data = OrderedJson::array();
-  for (const api::ModelInfo& info : models.list()) data.push_back(model_json(info));
+  for (const api::ModelInfo& info : models.list())
+    if (caller.may_use_model(info.id)) data.push_back(model_json(info));
   return json_response({{"object", "list"}, {"data", std::move(data)}});
 }
 
-net::HttpResponse model_route(const std::string& id, const api::ModelSet& models) {
-  auto completer = models.find(id);
+net::HttpResponse model_route(const std::string& id, const api::Caller& caller, const api::ModelSet& models) {
+  auto completer = models.find_for(caller, id);
   if (auto* error = std::get_if<ApiError>(&completer)) return api::error_response(*error);
   return json_response(model_json(std::get<0>(completer)->info()));
 }
