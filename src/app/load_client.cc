@@ -131,6 +131,7 @@ LoadResult LoadClient::complete(const LoadCall& call) {
   if (!api_key_.empty()) request.headers.push_back({"Authorization", "Bearer " + api_key_});
   request.body = body_of(call);
   request.idle_timeout = std::chrono::minutes(10);
+  request.repeatable = true;  // a server that closes an idle connection fails nobody
   LoadResult result;
   StreamTimer timer(result);
   net::SseParser parser;

@@ -56,6 +56,70 @@ TEST(Client, ReconnectsAfterTheServerClosed) {
   EXPECT_EQ(test.server->counters().accepted, 2u);
 }
 
+// A server that takes the second request of each connection and closes without an answer.
+class ForgetfulServer {
+ public:
+  ForgetfulServer() : listener_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(address);
+    TESSERA_CHECK(::bind(listener_, reinterpret_cast<sockaddr*>(&address), length) == 0 &&
+                      ::listen(listener_, 8) == 0 &&
+                      ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &length) == 0,
+                  "a listening socket");
+    url_ = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/";
+    thread_ = std::thread([this] { serve(); });
+  }
+  ~ForgetfulServer() {
+    ::shutdown(listener_, SHUT_RDWR);
+    thread_.join();
+    ::close(listener_);
+  }
+  const std::string& url() const { return url_; }
+  int requests() const { return requests_; }
+
+ private:
+  void serve() {
+    for (int fd; (fd = ::accept(listener_, nullptr, nullptr)) >= 0; ::close(fd)) {
+      if (!take_request(fd)) continue;
+      ::send(fd, kAnswer.data(), kAnswer.size(), MSG_NOSIGNAL);
+      take_request(fd);
+    }
+  }
+  bool take_request(int fd) {
+    std::string head;
+    char byte;
+    while (!head.ends_with("\r\n\r\n")) {
+      if (::recv(fd, &byte, 1, 0) != 1) return false;
+      head.push_back(byte);
+    }
+    ++requests_;
+    return true;
+  }
+
+  static constexpr std::string_view kAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+  int listener_;
+  std::string url_;
+  std::atomic<int> requests_ = 0;
+  std::thread thread_;
+};
+
+TEST(Client, RepeatsOnlyARepeatableRequestThatAKeptConnectionSwallowed) {
+  ForgetfulServer server;
+  HttpClientRequest request = get(server.url());
+  auto connection = *HttpClientConnection::open(server.url());
+  ASSERT_TRUE(connection->send(request).ok());
+  EXPECT_EQ(connection->send(request).status().code(), Code::kUnavailable);
+  EXPECT_EQ(server.requests(), 2);
+  ASSERT_TRUE(connection->send(request).ok());
+  request.repeatable = true;
+  const auto reply = connection->send(request);
+  ASSERT_TRUE(reply.ok()) << reply.status().to_string();
+  EXPECT_EQ(reply->body, "ok");
+  EXPECT_EQ(server.requests(), 5);  // the fourth was lost and made again
+}
+
 TEST(Client, FollowsRedirectsWithoutLeakingSecrets) {
   TestServer target([](HttpRequest request, std::shared_ptr<ResponseWriter> writer) {
     HttpResponse response;

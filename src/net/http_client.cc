@@ -79,12 +79,14 @@ struct HttpClientConnection::State {
   std::shared_ptr<const TlsTrust> trust;  // null for http
   std::unique_ptr<ClientSocket> socket;   // null: not connected
   std::string input;                      // read, not yet parsed
+  bool answer_began = false;              // a byte of the latest answer has come
 
   // `follow_redirects`: the caller follows a redirect, so on_head does not see it.
   Result<HttpReply> exchange(const HttpClientRequest& request, const Url& url, Deadline total,
                              bool follow_redirects) {
     if (socket && !(input.empty() && socket->quiet())) close();
     TESSERA_ASSIGN_OR_RETURN(const std::string head, encode_head(request, url));
+    const bool kept = socket != nullptr;
     if (!socket) {
       TESSERA_ASSIGN_OR_RETURN(socket,
                                ClientSocket::connect(origin, trust, soonest(request.connect_timeout, total)));
@@ -93,7 +95,10 @@ struct HttpClientConnection::State {
     auto reply = receive(request, url, total, follow_redirects);
     // A server may refuse before it has read everything: its answer says more than our broken pipe.
     if (!reply.ok() && !sent.ok()) reply = Result<HttpReply>(sent);
+    const bool unanswered = !reply.ok() && !answer_began;
     if (!reply.ok() || !sent.ok()) close();
+    if (kept && unanswered && request.repeatable && reply.status().code() == Code::kUnavailable)
+      return exchange(request, url, total, follow_redirects);
     return reply;
   }
 
@@ -140,6 +145,7 @@ struct HttpClientConnection::State {
       return true;
     };
     std::array<char, kReadBytes> buffer;
+    answer_began = !input.empty();
     while (!parser.done()) {
       TESSERA_ASSIGN_OR_RETURN(const size_t count,
                                socket->read(buffer, soonest(request.idle_timeout, total)));
@@ -147,6 +153,7 @@ struct HttpClientConnection::State {
         TESSERA_RETURN_IF_ERROR(parser.put_end());
         break;
       }
+      answer_began = true;
       input.append(buffer.data(), count);
       const auto used = parser.put(input, take_body);
       if (!refused.ok()) return refused;

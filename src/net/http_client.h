@@ -46,6 +46,9 @@ struct HttpClientRequest {
   std::chrono::milliseconds total_timeout{0};        // over redirects and all; 0: none
   int max_redirects = 5;                             // 0: a redirect is an answer like others
   std::string ca_file;                               // PEM; empty: the system's
+  // A kept connection that ends before the first byte of the answer (the server closed it as idle, RFC 9112,
+  // 9.3.1) is made again once, for requests that may reach the server twice.
+  bool repeatable = false;
 };
 
 // One request on a connection of its own. Redirects keep method and body for 307 and 308, else become GET
