@@ -2,7 +2,6 @@
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/sha.h>
 
 #include "base/status.h"
 
@@ -19,13 +18,20 @@ Context start(const EVP_MD* algorithm) {
                 "digest init");
   return context;
 }
+
+// Looked up once: OpenSSL's search by name takes longer than the hash of a KV block.
+const EVP_MD* sha256_algorithm() {
+  static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  TESSERA_CHECK(algorithm != nullptr, "OpenSSL has no SHA-256");
+  return algorithm;
+}
 }  // namespace
 
 struct Sha256::Impl {
   Context context;
 };
 
-Sha256::Sha256() : impl_(std::make_unique<Impl>(Impl{start(EVP_sha256())})) {}
+Sha256::Sha256() : impl_(std::make_unique<Impl>(Impl{start(sha256_algorithm())})) {}
 Sha256::~Sha256() = default;
 
 void Sha256::update(std::span<const uint8_t> bytes) {
@@ -40,10 +46,14 @@ Digest Sha256::finish() {
   return digest;
 }
 
-// In one call: no context is made, which for short inputs costs more than the hash.
+// One context a thread, used again and again: making one costs more than the hash of a short input.
 Digest sha256(std::span<const uint8_t> bytes) {
+  thread_local const Context context(EVP_MD_CTX_new());
   Digest digest{};
-  SHA256(bytes.data(), bytes.size(), digest.data());
+  TESSERA_CHECK(context != nullptr && EVP_DigestInit_ex(context.get(), sha256_algorithm(), nullptr) == 1 &&
+                    EVP_DigestUpdate(context.get(), bytes.data(), bytes.size()) == 1 &&
+                    EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) == 1,
+                "digest");
   return digest;
 }
 
