@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""See bench/cluster.sh."""
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/e2e"))
+import netns  # noqa: E402
+from cluster import BINARY, Cluster, ready, stock, wait_until  # noqa: E402
+
+# name: (stages, ms one way, Mbit/s, cut of the default model's 30 blocks, target of decode against llama.cpp's RPC servers)
+SETUPS = {
+    "2-lan": (2, 0.5, 100, "0:15,15:30", 3.0),
+    "2-10ms": (2, 10, 100, "0:15,15:30", 2.3),
+    "4-10ms": (4, 10, 100, "0:7,7:15,15:23,23:30", 2.3),
+    "2-50ms": (2, 50, 100, "0:15,15:30", 2.3),
+    "4-50ms": (4, 50, 100, "0:7,7:15,15:23,23:30", 2.3),
+}
+FLOOR_TARGET = 1.05  # a decode step against compute + one-way delays, where these decide (4 stages, 50 ms)
+FIRST_TOKEN_TARGET = 2.0
+PLAN_TARGET = 0.25
+RPC_SERVER = "/usr/libexec/x86_64-linux-gnu/llama/bin/ggml-rpc-server"
+
+
+
+def random_prompt(rng, count):
+    return [rng.randrange(100, 40000) for _ in range(count)]
+
+
+def timed_stream(url, prompt, tokens):
+    """(seconds to the first event, seconds from it to the last, events between) of a streamed completion."""
+    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, "cache_prompt": False}
+    request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    begin, times = time.monotonic(), []
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        for line in answer:
+            if line.startswith(b"data: {") and json.loads(line[6:]).get("choices"):
+                times.append(time.monotonic())
+    if len(times) < tokens // 2:
+        sys.exit(f"{url}: {len(times)} events for {tokens} tokens")
+    return times[0] - begin, times[-1] - times[0], tokens - 1
+
+
+def decode_rate(url, rng, tokens):
+    _, seconds, steps = timed_stream(url, random_prompt(rng, 8), tokens)
+    return steps / seconds
+
+
+def first_token_s(url, rng):
+    return timed_stream(url, random_prompt(rng, 512), 2)[0]
+
+
+def crowd_rate(url, seed, tokens, clients=16):
+    """Tokens a second of all clients together, from the first request to the last answer."""
+
+    def one(index):
+        with netns.inside("tgw"):  # a thread begins in the process's namespace
+            timed_stream(url, random_prompt(random.Random(seed * 100 + index), 8), tokens)
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(clients)]
+    begin = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return clients * tokens / (time.monotonic() - begin)
+
+
+class RpcPeer:
+    """llama.cpp: an RPC server of one thread in each site, llama-server in the gateway's."""
+
+    def __init__(self, prefix, model_file, addresses, sites):
+        self.processes = []
+        inside = pathlib.Path(prefix[1]) / "models"
+        inside.mkdir(exist_ok=True)
+        target = inside / model_file.name
+        if not target.exists():
+            target.write_bytes(model_file.read_bytes())
+        run = lambda site, *command: self.processes.append(
+            subprocess.Popen(["ip", "netns", "exec", site, *prefix, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
+        for site in sites:
+            run(site, RPC_SERVER, "-H", "0.0.0.0", "-p", 50052, "-t", 1)
+        time.sleep(2)
+        servers = ",".join(f"{addresses[site]}:50052" for site in sites)
+        run("tgw", "llama-server", "-m", "/models/" + target.name, "--rpc", servers, "-ngl", 99, "-t", 1, "-np", 16, "-c", 16 * 1024,
+            "--host", "127.0.0.1", "--port", 18099, "--no-webui")  # fmt: skip
+        self.url = "http://127.0.0.1:18099"
+
+    def wait(self):
+        def up():
+            with contextlib.suppress(OSError), urllib.request.urlopen(self.url + "/health", timeout=5) as answer:
+                return answer.status == 200
+
+        wait_until(up, "llama-server answers", 300)
+
+    def stop(self):
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+
+def single_step_s(model, quick):
+    """A decode step of one process with one thread: what the stages compute between them."""
+    command = [BINARY, "bench", "--model", model, "--threads", 1, "--prompt", 16, "--generate", 32 if quick else 96, "--sequences", 1, "--repeat", 1, "--json"]
+    data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
+    return 1 / next(r["tokens_per_s"] for r in data["results"] if r["test"] == "decode")
+
+
+def measure_setup(name, args, model_file, store, peer_prefix):
+    stages, one_way_ms, mbit, cut, target = SETUPS[name]
+    sites = [f"tw{i + 1}" for i in range(stages)]
+    samples = {key: [] for key in ("decode", "first", "crowd", "peer_decode", "peer_first", "peer_crowd", "compute")}
+    tokens = 24 if args.quick else 64
+    with tempfile.TemporaryDirectory() as folder, netns.wide_area(["tgw", *sites], one_way_ms, mbit, folder) as addresses, netns.inside("tgw"):
+        cluster = Cluster(folder, args.model, models=store, netns="tgw", advertise=addresses["tgw"])
+        peer = None
+        try:
+            for site, blocks in zip(sites, cut.split(",")):
+                home = pathlib.Path(folder) / site
+                stock(home, store)
+                cluster.worker(blocks, "--memory", "1GiB", home=home, netns=site, listen=addresses[site] + ":0")
+            if peer_prefix:
+                peer = RpcPeer(peer_prefix, model_file, addresses, sites)
+                peer.wait()
+            cluster.wait_hosting(*cluster.workers.values(), seconds=300)
+            wait_until(lambda: ready(cluster.url)[0] == 200, lambda: str(ready(cluster.url)))
+            time.sleep(8)  # the links are measured in the background
+            plan = next(m for m in cluster.get("/api/v1/cluster/plan")["models"] if m["model"] == args.model)
+            rng = random.Random(1)
+            decode_rate(cluster.url, rng, 4)
+            for repeat in range(args.repeats):
+                samples["compute"].append(single_step_s(model_file, args.quick))
+                samples["decode"].append(decode_rate(cluster.url, rng, tokens))
+                samples["first"].append(first_token_s(cluster.url, rng))
+                samples["crowd"].append(crowd_rate(cluster.url, repeat, tokens // 2))
+                if peer:
+                    samples["peer_decode"].append(decode_rate(peer.url, rng, tokens // 2))
+                    samples["peer_first"].append(first_token_s(peer.url, rng))
+                    samples["peer_crowd"].append(crowd_rate(peer.url, repeat, tokens // 4))
+        finally:
+            if peer:
+                peer.stop()
+            cluster.stop()
+    median = {key: statistics.median(values) if values else None for key, values in samples.items()}
+    floor_s = median["compute"] + stages * one_way_ms / 1e3
+    rows = []
+
+    def row(what, unit, ours, peer=None, limit=None, better=None, target=None, met=None):
+        ratio = None if peer is None else (ours / peer if better == "more" else peer / ours)
+        if met is None and target is not None and ratio is not None:
+            met = ratio >= target
+        rows.append({"row": f"{name} {what}", "unit": unit, "ours": ours, "peer": peer, "ratio": ratio, "limit": limit, "target": target, "met": met})
+
+    step_ms = 1e3 / median["decode"]
+    row("decode, one session", "tokens/s", median["decode"], median["peer_decode"], 1 / floor_s, "more", target)
+    row("decode step against its floor", "ms", step_ms, None, 1e3 * floor_s, target=FLOOR_TARGET if name == "4-50ms" else None,
+        met=step_ms <= FLOOR_TARGET * 1e3 * floor_s if name == "4-50ms" else None)  # fmt: skip
+    row("first token of 512", "s", median["first"], median["peer_first"], None, "less", FIRST_TOKEN_TARGET)
+    row("decode, 16 clients", "tokens/s", median["crowd"], median["peer_crowd"], None, "more", target)
+    for what, ours, predicted in (("plan: tokens/s", median["decode"], plan["tokens_per_s"]), ("plan: first token", median["first"], plan["ttft_s"])):
+        row(what, "predicted / measured", predicted / ours, target=PLAN_TARGET, met=abs(predicted / ours - 1) <= PLAN_TARGET)
+    return {"setup": {"stages": stages, "one_way_ms": one_way_ms, "mbit_per_s": mbit, "cut": cut}, "samples": samples, "rows": rows}
+
+
+def show(value):
+    return "–" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--backend", default="llama.cpp", choices=["llama.cpp", "none", "all"])
+    parser.add_argument("--model", default="smollm2:135m")
+    parser.add_argument("--repeats", type=int, default=0)
+    parser.add_argument("rows", nargs="*")
+    args = parser.parse_args()
+    args.repeats = args.repeats or (2 if args.quick else 5)
+    if unknown := [r for r in args.rows if r not in SETUPS]:
+        sys.exit(f"unknown rows {' '.join(unknown)}; there are {' '.join(SETUPS)}")
+    model_file = pathlib.Path(subprocess.run([BINARY, "pull", args.model], check=True, capture_output=True, text=True).stdout.strip())
+    prefix = []
+    if args.backend != "none":
+        root = os.environ.get("TESSERA_PEER_ROOT")
+        command = [ROOT / "bench/peers/llama_cpp.sh", *([root] if root else [])]
+        prefix = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    setups = []
+    print(f"{'row':38} {'unit':>20} {'tessera':>8} {'peer':>8} {'ratio':>6} {'floor':>8} {'target':>6} met")
+    for name in args.rows or SETUPS:
+        setups.append(measure_setup(name, args, model_file, model_file.parents[1], prefix))
+        for r in setups[-1]["rows"]:
+            met = "–" if r["met"] is None else "yes" if r["met"] else "no"
+            print(f"{r['row']:38} {r['unit']:>20} {show(r['ours']):>8} {show(r['peer']):>8} {show(r['ratio']):>6} {show(r['limit']):>8} {show(r['target']):>6} {met}", flush=True)
+    cpu = next((l.split(": ")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    result = {
+        "machine": {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release()}, "commit": commit, "model": args.model,
+        "command": "bench/cluster.sh " + " ".join(sys.argv[1:]), "rows": [r for s in setups for r in s.pop("rows")], "setups": setups,
+    }  # fmt: skip
+    out = ROOT / "bench/results/cluster.json"
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"wrote {out.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except netns.Unavailable as error:
+        sys.exit(str(error))
