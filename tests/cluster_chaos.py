@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,9 @@ import time
 import urllib.error
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "e2e"))
+
+
+LEASE_MS = 600
 
 
 def requests(count, tokens):
@@ -54,7 +58,7 @@ def main():
             bodies = list(requests(32, args.tokens))
             for i, body in enumerate(bodies):
                 wanted[i] = ids(complete(url, body))
-        cluster = Cluster(folder, args.model, "--lease", "600", models=args.store)
+        cluster = Cluster(folder, args.model, "--lease", str(LEASE_MS), models=args.store)
         workers = cluster.start("0:8,8:19,19:30", "--memory", "400MiB")
         end = time.monotonic() + args.seconds
         problems, done, refused, gaps = [], [0] * args.streams, [0] * args.streams, []
@@ -87,10 +91,13 @@ def main():
         for thread in threads:
             thread.start()
         kills, stopped, hop = 0, [], 0
+        struck = {}  # worker → (signal, unix time in ms)
         while time.monotonic() < end and not problems:
             time.sleep(rng.uniform(1, 5))
             victim = workers[hop % 3]
-            if rng.random() < args.stop:
+            stop = rng.random() < args.stop
+            struck[victim.name] = ("SIGSTOP" if stop else "SIGKILL", time.time() * 1000)
+            if stop:
                 victim.signal(signal.SIGSTOP)
                 stopped.append((time.monotonic() + 3, victim))
             else:
@@ -116,11 +123,17 @@ def main():
         failovers = cluster.view()["failovers"]
         counted = cluster.model()["sessions"]["failovers"]
         stalls = sorted(f["stall_ms"] for f in failovers)
+        noticed = {}  # signal → from it to the moment that the gateway knew, for each worker, in ms
+        for name, (how, at) in struck.items():
+            times = [f["unix_ms"] - at for f in failovers if f["worker"] == name]
+            if times:
+                noticed.setdefault(how, []).append(min(times))
+        noticed = {how: {"count": len(ms), "median": statistics.median(ms), "longest": max(ms)} for how, ms in noticed.items()}
         gaps.sort()
         print(
             f"{sum(done)} streams, all token-exact; {kills} workers lost, {counted} sessions went on elsewhere, {sum(refused)} new requests refused"
             f" meanwhile; stalls of the last {len(stalls)} failovers: median {stalls[len(stalls) // 2] if stalls else 0:.0f} ms, longest"
-            f" {stalls[-1] if stalls else 0:.0f} ms; longest pause in any stream {gaps[-1]:.2f} s"
+            f" {stalls[-1] if stalls else 0:.0f} ms; longest pause in any stream {gaps[-1]:.2f} s; noticed after (ms) {noticed}"
             if not problems
             else f"after {sum(done)} streams and {kills} lost workers:"
         )
@@ -135,6 +148,7 @@ def main():
             result = {
                 "commit": commit, "command": "tests/cluster_chaos.py " + " ".join(sys.argv[1:]), "streams_token_exact": sum(done),
                 "workers_lost": kills, "failovers": counted, "requests_refused": sum(refused), "stalls_ms_of_last_failovers": stalls,
+                "lease_ms": LEASE_MS, "noticed_ms": noticed,
                 "longest_pause_s": gaps[-1],
             }
             pathlib.Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
