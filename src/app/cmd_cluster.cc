@@ -1,9 +1,11 @@
 // status, plan, drain, token: what a person asks a running gateway.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <vector>
 
 #include "app/commands.h"
 #include "app/gateway_client.h"
@@ -71,16 +73,83 @@ void print_status(const Json& cluster) {
   }
 }
 
+double median_of(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// Medians over the traced tokens, in milliseconds.
+void print_trace(const Json& trace) {
+  const Json& tokens = trace["tokens"];
+  const auto median = [&](auto&& value) {
+    std::vector<double> values;
+    for (const Json& token : tokens) values.push_back(value(token) / 1e3);
+    return median_of(std::move(values));
+  };
+  std::printf("session %s, medians of %zu tokens, ms\n", text_of(trace, "session").c_str(), tokens.size());
+  std::printf("%-24s %-8s %6s %8s %8s %8s %8s\n", "hop", "blocks", "batch", "wake-up", "queue", "compute",
+              "send");
+  const Json& hops = tokens[0]["hops"];
+  for (size_t h = 0; h < hops.size(); ++h) {
+    const auto of = [&](const char* field) {
+      return median([&](const Json& token) { return token["hops"][h][field].get<double>(); });
+    };
+    std::printf("%-24s %-8s %6.0f %8.2f %8.2f %8.2f %8.2f\n", text_of(hops[h], "worker").c_str(),
+                blocks_of(hops[h]).c_str(), 1e3 * of("batch_rows"), of("wake_us"), of("queue_us"),
+                of("compute_us"), of("send_us"));
+  }
+  const double links = median([](const Json& token) { return token["links_us"].get<double>(); });
+  const double cycle = median([](const Json& token) { return token["cycle_us"].get<double>(); });
+  std::printf("links, all together      %*.2f\na token, from the one before %*.2f\n", 40, links, 36, cycle);
+}
+
 struct StatusOptions : ClusterOptions {
   bool watch = false;
+  bool sessions = false;
+  std::string trace;
   template <typename V>
   void fields(V& v) {
     v("watch", watch, "draw it again every second");
+    v("sessions", sessions, "the sessions that run and wait, with their hops");
+    v("trace", trace, "where the time of this session's next tokens goes, hop by hop (an id of --sessions)");
     ClusterOptions::fields(v);
   }
 };
 
+int trace_session(const StatusOptions& options) {
+  auto trace = ask_gateway(options, "POST", "/api/v1/cluster/trace", Json{{"session", options.trace}});
+  if (!trace.ok()) return report(trace.status());
+  if (options.json)
+    std::printf("%s\n", dump_json(*trace).c_str());
+  else
+    print_trace(*trace);
+  return kDone;
+}
+
+int list_sessions(const StatusOptions& options) {
+  auto answer = ask_gateway(options, "GET", "/api/v1/cluster/sessions");
+  if (!answer.ok()) return report(answer.status());
+  if (options.json) {
+    std::printf("%s\n", dump_json(*answer).c_str());
+    return kDone;
+  }
+  std::printf("%-16s  %-24s %-8s %7s %7s  %s\n", "session", "model", "state", "prompt", "output", "route");
+  for (const Json& session : (*answer)["sessions"]) {
+    std::string route;
+    for (const Json& hop : session["route"])
+      route += (route.empty() ? "" : " → ") + hop.get_ref<const std::string&>();
+    std::printf("%-16s  %-24s %-8s %7d %7d  %s\n", text_of(session, "session").c_str(),
+                text_of(session, "model").c_str(), text_of(session, "state").c_str(),
+                session["prompt_tokens"].get<int>(), session["output_tokens"].get<int>(), route.c_str());
+  }
+  return kDone;
+}
+
 int status(const StatusOptions& options) {
+  if (!options.trace.empty()) return trace_session(options);
+  if (options.sessions) return list_sessions(options);
   for (;;) {
     auto cluster = ask_gateway(options, "GET", "/api/v1/cluster");
     if (options.watch && isatty(STDOUT_FILENO) != 0) std::printf("\033[H\033[2J");

@@ -69,6 +69,7 @@ void SessionManager::deliver_from(const std::string& worker, Message message) {
     if (const auto* opened = std::get_if<Opened>(held.get())) hop = opened->hop;
     if (const auto* refused = std::get_if<Refused>(held.get())) hop = refused->hop;
     if (const auto* preempted = std::get_if<Preempted>(held.get())) hop = preempted->hop;
+    if (const auto* traced = std::get_if<StepTrace>(held.get())) hop = traced->hop;
     if (std::holds_alternative<Token>(*held)) hop = static_cast<int>(route.size()) - 1;
     const bool known =
         hop >= 0 && hop < static_cast<int>(route.size())
@@ -162,6 +163,7 @@ void SessionManager::take_route(Session& session, RouteChoice choice) {
 void SessionManager::send_open(Session& session) {
   session.state = State::kOpening;
   ++session.epoch;
+  end_trace(session, unavailable("the session took another route meanwhile"));
   session.hops.assign(session.route->size(), HopState{-1, 0});
   executor_.cancel(session.timer);
   session.timer =
@@ -377,6 +379,7 @@ void SessionManager::erase(SessionId id) {
   auto found = sessions_.find(id);
   Session& session = *found->second;
   executor_.cancel(session.timer);
+  end_trace(session, unavailable("the session ended before a step was seen whole"));
   if (session.state == State::kWaiting) {
     queue_.erase({-static_cast<int64_t>(session.request.priority), session.arrival});
     waiting_.fetch_sub(1);
@@ -453,6 +456,10 @@ void SessionManager::handle(const Token& message) {
     session->tokens.push_back(message.sampled.token);
     tokens_.fetch_add(1, std::memory_order_relaxed);
   }
+  if (session->trace != nullptr) {
+    session->trace->token(message.position, clock_.now());
+    if (session->trace->complete()) end_trace(*session, {});
+  }
   std::shared_ptr<SessionObserver> observer = session->observer;
   // A token that was on its way when the route broke is good, but does not mend the route.
   if (session->state == State::kRunning || message.finish != FinishReason::kNone)
@@ -491,6 +498,66 @@ void SessionManager::handle(const Failed& message) {
                             : hop < session->route->size() ? (*session->route)[hop].worker
                                                            : std::string();
   break_route(*session, inbox, message.reason);
+}
+
+// --- what people ask for
+// --------------------------------------------------------------------------------------------------------
+
+void SessionManager::list(size_t most, std::function<void(std::vector<SessionView>)> done) {
+  executor_.post([this, most, done = std::move(done)] {
+    std::vector<SessionId> ids;
+    ids.reserve(sessions_.size());
+    for (const auto& [id, session] : sessions_) ids.push_back(id);
+    std::sort(ids.begin(), ids.end());
+    if (ids.size() > most) ids.resize(most);
+    std::vector<SessionView> views;
+    for (SessionId id : ids) {
+      constexpr const char* kStates[] = {"waiting", "opening", "running", "broken"};
+      const Session& session = *sessions_.at(id);
+      SessionView view{id,
+                       kStates[static_cast<size_t>(session.state)],
+                       static_cast<int>(session.request.prompt.size()),
+                       static_cast<int>(session.tokens.size() - session.request.prompt.size()),
+                       {}};
+      if (session.route != nullptr && session.state != State::kWaiting)
+        for (const Hop& hop : *session.route) view.route.push_back(hop.worker);
+      views.push_back(std::move(view));
+    }
+    done(std::move(views));
+  });
+}
+
+void SessionManager::trace(SessionId id, int steps, TraceCollector::Done done) {
+  executor_.post([this, id, steps, done = std::move(done)] {
+    constexpr std::chrono::seconds kPatience{30};
+    auto found = sessions_.find(id);
+    if (found == sessions_.end() || found->second->state != State::kRunning)
+      return done(Status(Code::kNotFound, "no such session runs"));
+    Session& session = *found->second;
+    if (session.trace != nullptr) return done(resource_exhausted("the session is being traced already"));
+    if (steps < 1 || steps > kMostTracedSteps)
+      return done(invalid_argument("a trace is of 1 to " + std::to_string(kMostTracedSteps) + " steps"));
+    session.trace = std::make_unique<TraceCollector>(id, session.route, steps, done);
+    for (const Hop& hop : *session.route)
+      transport_.send(hop.worker, TraceSteps{id, session.epoch, steps + kTraceSlack});
+    session.trace_timer = executor_.post_after(kPatience, [this, id] {
+      if (auto late = sessions_.find(id); late != sessions_.end())
+        end_trace(*late->second, deadline_exceeded("no step was seen whole in time"));
+    });
+  });
+}
+
+void SessionManager::handle(const StepTrace& message) {
+  Session* session = current(message.session, message.epoch);
+  if (session == nullptr || session->trace == nullptr) return;
+  session->trace->add(message);
+  if (session->trace->complete()) end_trace(*session, {});
+}
+
+void SessionManager::end_trace(Session& session, const Status& why_none) {
+  if (session.trace == nullptr) return;
+  executor_.cancel(session.trace_timer);
+  std::exchange(session.trace, nullptr)->finish(why_none);
 }
 
 }  // namespace tessera::cluster

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/executor.h"
 #include "cluster/replay.h"
+#include "cluster/session_trace.h"
 #include "cluster/transport.h"
 #include "core/messages.h"
 
@@ -123,6 +124,15 @@ struct SessionStats {
   int64_t tokens = 0;     // committed since start
 };
 
+// A session as people see it.
+struct SessionView {
+  SessionId id = 0;
+  std::string state;  // "waiting", "opening", "running", "broken"
+  int prompt_tokens = 0;
+  int output_tokens = 0;           // committed
+  std::vector<std::string> route;  // inboxes; empty while it waits
+};
+
 // submit(), cancel(), deliver(), stats(): any thread. Everything else happens on the executor.
 class SessionManager final : public Inbox {
  public:
@@ -145,6 +155,13 @@ class SessionManager final : public Inbox {
   // Sessions without a route ask the router again.
   void routes_changed();
   SessionStats stats() const;
+  // Up to `most` sessions in order of id. `done` is called on the executor.
+  void list(size_t most, std::function<void(std::vector<SessionView>)> done);
+  // Where the time of the session's next `steps` (1 to kMostTracedSteps) decode steps goes. `done` is called
+  // once, on the executor: NotFound if no such session runs, ResourceExhausted if it is traced already; what
+  // was seen when it ends, moves or takes too long.
+  static constexpr int kMostTracedSteps = 256;
+  void trace(SessionId session, int steps, TraceCollector::Done done);
 
  private:
   enum class State { kWaiting, kOpening, kRunning, kBroken };
@@ -168,6 +185,8 @@ class SessionManager final : public Inbox {
     std::string inexact;              // the last reason that the observer heard
     TimerId timer = 0;
     uint64_t arrival = 0;
+    std::unique_ptr<TraceCollector> trace;  // while one is made
+    TimerId trace_timer = 0;
   };
   // Waiting order: priority descending, then arrival; a preempted session keeps its arrival and so its place.
   using WaitKey = std::pair<int64_t, uint64_t>;
@@ -193,6 +212,7 @@ class SessionManager final : public Inbox {
   void fail(SessionId id, Status reason);  // a copy: the session that holds it may go
   void erase(SessionId id);
   Session* current(SessionId id, Epoch epoch);
+  void end_trace(Session& session, const Status& why_none);
   void reopen(Session& session);
   void on_room();
 
@@ -202,6 +222,7 @@ class SessionManager final : public Inbox {
   void handle(const Token& message);
   void handle(const Preempted& message);
   void handle(const Failed& message);
+  void handle(const StepTrace& message);
 
   const SessionManagerOptions options_;
   MessageSink& transport_;

@@ -387,5 +387,98 @@ TEST_F(FailoverTest, AFaultThatMovesWithTheSessionEndsIt) {
   EXPECT_EQ(heard->failures.size(), 1u);
 }
 
+class TraceTest : public FailoverTest {
+ protected:
+  // What both hops say of the step before the token at `position`.
+  void step(SessionId id, Epoch epoch, int position) {
+    for (int hop = 0; hop < 2; ++hop) {
+      StepTrace trace{id, epoch, hop, position - 1, 1, 1};
+      trace.wake_us = 10;
+      trace.compute_us = 100 * (hop + 1);
+      send(trace);
+    }
+  }
+  void trace(SessionId id, int steps) {
+    failover_.trace(id, steps, [this](Result<SessionTrace> trace) { traces_.push_back(std::move(trace)); });
+    executor_.run();
+  }
+  std::vector<Result<SessionTrace>> traces_;
+};
+
+TEST_F(TraceTest, PutsTogetherWhatHopsAndTokensTell) {
+  const SessionId id = start({1, 2, 3}, std::make_shared<Recorder>());
+  trace(id, 2);
+  ASSERT_EQ(a_.all<TraceSteps>().size(), 1u);
+  ASSERT_EQ(b_.all<TraceSteps>().size(), 1u);
+  EXPECT_GE(b_.all<TraceSteps>()[0].steps, 2);
+  trace(id, 2);
+  ASSERT_EQ(traces_.size(), 1u);
+  EXPECT_EQ(traces_[0].status().code(), Code::kResourceExhausted) << "one at a time";
+  trace(id + 1, 2);
+  ASSERT_EQ(traces_.size(), 2u);
+  EXPECT_EQ(traces_[1].status().code(), Code::kNotFound);
+  send(token(id, 1, 3, 9));  // its step was not seen whole: no token before it
+  step(id, 1, 4);
+  send(token(id, 1, 4, 9));
+  send(token(id, 1, 5, 9));  // a hop's report may come after the token
+  EXPECT_EQ(traces_.size(), 2u);
+  step(id, 1, 5);
+  ASSERT_EQ(traces_.size(), 3u);
+  ASSERT_TRUE(traces_[2].ok()) << traces_[2].status().to_string();
+  const SessionTrace& seen = *traces_[2];
+  ASSERT_EQ(seen.steps.size(), 2u);
+  EXPECT_EQ(seen.steps[0].position, 4);
+  ASSERT_EQ(seen.steps[1].hops.size(), 2u);
+  EXPECT_EQ(seen.steps[1].hops[1].compute_us, 200);
+  EXPECT_EQ(seen.route->size(), 2u);
+}
+
+TEST_F(TraceTest, EndsWithTheSessionTheRouteOrItsPatience) {
+  const SessionId id = start({1, 2, 3}, std::make_shared<Recorder>());
+  trace(id, 5);
+  send(token(id, 1, 3, 9));
+  step(id, 1, 4);
+  send(token(id, 1, 4, 9));
+  executor_.advance(31s);
+  ASSERT_EQ(traces_.size(), 1u);
+  ASSERT_TRUE(traces_[0].ok()) << "what was seen by then";
+  EXPECT_EQ(traces_[0]->steps.size(), 1u);
+  trace(id, 5);
+  live_.second = {"c"};
+  send(Failed{id, 1, 1, unavailable("crashed"), ""});
+  ASSERT_EQ(traces_.size(), 2u);
+  EXPECT_EQ(traces_[1].status().code(), Code::kUnavailable);
+  send(Opened{id, 2, 0, 0});
+  send(Opened{id, 2, 1, 0});
+  trace(id, 5);
+  failover_.cancel(id);
+  executor_.run();
+  ASSERT_EQ(traces_.size(), 3u);
+  EXPECT_EQ(traces_[2].status().code(), Code::kUnavailable);
+}
+
+TEST(SessionTraceTest, LinksAreWhatTheHopsLeaveOfACycle) {
+  TracedStep step;
+  step.hops = {StepTrace{.compute_us = 300, .send_us = 20}, StepTrace{.wake_us = 5, .queue_us = 15}};
+  EXPECT_EQ(step.links_us(), 0) << "of an unknown cycle";
+  step.cycle_us = 1000;
+  EXPECT_EQ(step.links_us(), 660);
+  step.cycle_us = 100;  // clocks of several machines: never less than nothing
+  EXPECT_EQ(step.links_us(), 0);
+}
+
+TEST(SessionTraceTest, AHopThatReportsWithoutEndIsNotListenedTo) {
+  std::optional<Result<SessionTrace>> got;
+  TraceCollector collector(1, std::make_shared<const Route>(Route{{"a", {0, 2}}, {"b", {2, 4}}}), 2,
+                           [&](Result<SessionTrace> trace) { got = std::move(trace); });
+  for (int position = 0; position < 100000; ++position) collector.add(StepTrace{1, 1, 0, position, 1, 1});
+  collector.add(StepTrace{1, 1, 7, 3, 1, 1});  // no hop of this route
+  collector.add(StepTrace{1, 1, -1, 3, 1, 1});
+  EXPECT_FALSE(collector.complete());
+  collector.finish(unavailable("nothing"));
+  ASSERT_TRUE(got.has_value());
+  EXPECT_EQ(got->status().message(), "nothing");
+}
+
 }  // namespace
 }  // namespace tessera::cluster

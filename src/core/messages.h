@@ -130,8 +130,28 @@ struct Failed {
   std::string peer = {};
 };
 
-using Message =
-    std::variant<OpenSession, StartSession, Rows, Token, CloseSession, Opened, Refused, Preempted, Failed>;
+// Gateway → hop: report where the time of the session's next `steps` steps goes.
+struct TraceSteps {
+  SessionId session = 0;
+  Epoch epoch = 0;
+  int steps = 0;
+};
+// Hop → gateway, after each of them. Times by the hop's own clock, so no clocks need to agree.
+struct StepTrace {
+  SessionId session = 0;
+  Epoch epoch = 0;
+  int hop = 0;
+  int position = 0;        // the step's last row of this session
+  int rows = 0;            // of this session
+  int batch_rows = 0;      // of all sessions
+  int64_t wake_us = 0;     // from the arrival of what the step needs until the engine took it up
+  int64_t queue_us = 0;    // from then until the step began
+  int64_t compute_us = 0;  // the step
+  int64_t send_us = 0;     // from its end until the result was encoded and handed to the link
+};
+
+using Message = std::variant<OpenSession, StartSession, Rows, Token, CloseSession, Opened, Refused, Preempted,
+                             Failed, TraceSteps, StepTrace>;
 
 // Takes messages for a named worker or gateway. Thread-safe; must not block.
 class MessageSink {

@@ -80,8 +80,8 @@ void EngineLoop::stop() {
 void EngineLoop::loop() {
   while (!queue_.closed()) {
     if (run_once()) continue;
-    if (std::optional<Message> message = queue_.pop(kIdleWait)) {
-      handle(std::move(*message));
+    if (std::optional<Posted> posted = queue_.pop(kIdleWait)) {
+      handle(std::move(*posted));
       publish();
     }
   }
@@ -90,8 +90,8 @@ void EngineLoop::loop() {
 
 void EngineLoop::end_all(const Status& reason) {
   while (!sequences_.empty()) fail(*sequences_.begin()->second, reason);
-  for (const Message& message : queue_.drain())
-    if (const auto* open = std::get_if<OpenSession>(&message))
+  for (const Posted& posted : queue_.drain())
+    if (const auto* open = std::get_if<OpenSession>(&posted.message))
       sink_.send(open->gateway, Refused{open->session, open->epoch, open->hop, reason});
   publish();
 }
@@ -116,8 +116,8 @@ void EngineLoop::publish() {
 bool EngineLoop::run_once() {
   const auto begin = std::chrono::steady_clock::now();
   const double device_before = counts_.device_seconds;
-  std::vector<Message> messages = queue_.drain();
-  for (Message& message : messages) handle(std::move(message));
+  std::vector<Posted> messages = queue_.drain();
+  for (Posted& posted : messages) handle(std::move(posted));
   const bool stepped = step();
   if (messages.empty() && !stepped) {
     check_when_idle();
@@ -141,12 +141,13 @@ bool EngineLoop::step() {
   const bool preempted = drop_preempted();
   if (items.empty()) return preempted;
   fill_plan(items);
-  const auto begin = std::chrono::steady_clock::now();
+  StepTimes times{std::chrono::steady_clock::now(), {}};
   stage_->run(plan_, result_);
-  counts_.device_seconds += seconds_since(begin);
+  times.end = std::chrono::steady_clock::now();
+  counts_.device_seconds += std::chrono::duration<double>(times.end - times.begin).count();
   ++counts_.steps;
   counts_.last_batch_rows = plan_.rows;
-  take_results(items);
+  take_results(items, times);
   return true;
 }
 
@@ -199,7 +200,7 @@ void EngineLoop::add_samples(const StepItem& item, int first_row) {
   samples_.push_back(samples);
 }
 
-void EngineLoop::take_results(std::span<const StepItem> items) {
+void EngineLoop::take_results(std::span<const StepItem> items, const StepTimes& times) {
   int first_row = 0;
   for (size_t i = 0; i < items.size(); ++i) {
     const StepItem& item = items[i];
@@ -216,13 +217,42 @@ void EngineLoop::take_results(std::span<const StepItem> items) {
     }
     if (is_tail_) {
       scheduler_.name_full_blocks(s);
+      const bool traced = s.timer != nullptr;
+      const SessionId id = s.id;
       take_samples(s, item.start, samples_[i], item.sample);  // may end the sequence
+      if (traced && sequences_.count(id) > 0) report_times(s, item, times);
     } else {
       pass_on(item, first_row);
+      if (s.timer != nullptr) report_times(s, item, times);
       scheduler_.name_full_blocks(s);
     }
     first_row += item.rows;
   }
+}
+
+void EngineLoop::start_timing(Sequence& sequence) {
+  if (sequence.timer == nullptr) return;
+  sequence.timer->arrived = posted_at_;
+  sequence.timer->taken_up = std::chrono::steady_clock::now();
+}
+
+void EngineLoop::report_times(Sequence& s, const StepItem& item, const StepTimes& times) {
+  const auto now = std::chrono::steady_clock::now();
+  const auto us = [](auto from, auto to) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(to - from).count();
+  };
+  StepTimer& timer = *s.timer;
+  StepTrace trace{s.id, s.epoch, s.hop, item.start + item.rows - 1, item.rows, plan_.rows};
+  if (timer.arrived.time_since_epoch().count() > 0) {
+    trace.wake_us = us(timer.arrived, timer.taken_up);
+    trace.queue_us = us(timer.taken_up, times.begin);
+  }
+  trace.compute_us = us(times.begin, times.end);
+  trace.send_us = us(times.end, now);
+  // A route of one hop goes on by itself; on others the next message says when.
+  timer.arrived = timer.taken_up = now;
+  sink_.send(s.gateway, trace);
+  if (--timer.steps_left <= 0) s.timer = nullptr;
 }
 
 void EngineLoop::pass_on(const StepItem& item, int first_row) {

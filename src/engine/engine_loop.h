@@ -1,6 +1,7 @@
 // EngineLoop: the Engine. Messages change sequences (engine_messages.cc), steps advance them (engine.cc).
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -30,7 +31,9 @@ class EngineLoop final : public Engine {
   const NumericsClass& numerics() const override { return stage_->model().numerics(); }
 
   void start() override;
-  bool post(Message message) override { return queue_.try_push(std::move(message)); }
+  bool post(Message message) override {
+    return queue_.try_push({std::move(message), std::chrono::steady_clock::now()});
+  }
   EngineStats stats() const override;
   void stop() override;
   bool run_once() override;
@@ -43,16 +46,22 @@ class EngineLoop final : public Engine {
     bool next = false;
   };
 
+  struct Posted {
+    Message message;
+    std::chrono::steady_clock::time_point at;
+  };
+
   void loop();
   void end_all(const Status& reason);
 
   // --- messages (engine_messages.cc) ---
-  void handle(Message message);
+  void handle(Posted posted);
   void on(const OpenSession& message);
   void on(const StartSession& message);
   void on(Rows& message);
   void on(const Token& message);
   void on(const CloseSession& message);
+  void on(const TraceSteps& message);
   Status validate(const OpenSession& message) const;
   Status open(const OpenSession& message);
   Status open_anew(const OpenSession& message);
@@ -66,11 +75,16 @@ class EngineLoop final : public Engine {
   void forget(Sequence& sequence);
 
   // --- steps (engine.cc) ---
+  struct StepTimes {
+    std::chrono::steady_clock::time_point begin, end;
+  };
   bool step();
   bool drop_preempted();
   void fill_plan(std::span<const StepItem> items);
   void add_samples(const StepItem& item, int first_row);
-  void take_results(std::span<const StepItem> items);
+  void take_results(std::span<const StepItem> items, const StepTimes& times);
+  void start_timing(Sequence& sequence);
+  void report_times(Sequence& sequence, const StepItem& item, const StepTimes& times);
   void pass_on(const StepItem& item, int first_row);
   void send_rows(const Sequence& sequence, int first, std::vector<float> hidden, bool sample, bool replay);
   void take_samples(Sequence& sequence, int start, const Samples& samples, bool sample);
@@ -83,7 +97,7 @@ class EngineLoop final : public Engine {
   const bool is_head_;
   const bool is_tail_;
   const std::string identity_;  // of KV: model and numerics
-  BoundedQueue<Message> queue_;
+  BoundedQueue<Posted> queue_;
 
   // Engine thread only.
   Scheduler scheduler_;
@@ -91,6 +105,7 @@ class EngineLoop final : public Engine {
   std::unordered_map<SessionId, std::unique_ptr<Sequence>> sequences_;
   EpochFence fence_{8192};
   uint64_t arrivals_ = 0;
+  std::chrono::steady_clock::time_point posted_at_{};  // of the message in hand
   StepPlan plan_;
   StepResult result_;
   std::vector<float> hidden_;     // plan_.hidden

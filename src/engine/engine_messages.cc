@@ -6,12 +6,13 @@
 
 namespace tessera::engine {
 
-void EngineLoop::handle(Message message) {
+void EngineLoop::handle(Posted posted) {
+  posted_at_ = posted.at;
   std::visit(
       [this](auto& m) {
         if constexpr (requires { this->on(m); }) on(m);
       },
-      message);
+      posted.message);
 }
 
 Sequence* EngineLoop::find(SessionId session, Epoch epoch) {
@@ -209,6 +210,7 @@ void EngineLoop::on(Rows& message) {
       sequence->early_rows.push_back(std::move(message));
     return;
   }
+  start_timing(*sequence);
   if (Status status = accept_rows(*sequence, message); !status.ok()) fail(*sequence, std::move(status));
 }
 
@@ -240,6 +242,7 @@ void EngineLoop::on(const Token& message) {
   Sequence* sequence = find(message.session, message.epoch);
   if (sequence == nullptr || !is_head_ || is_tail_ || message.ticket != sequence->ticket) return;
   Sequence& s = *sequence;
+  start_timing(s);
   const auto length = static_cast<int>(s.tokens.size());
   if (!s.started || message.position < length) return;
   if (message.finish != FinishReason::kNone) {
@@ -261,6 +264,13 @@ void EngineLoop::on(const CloseSession& message) {
   fence_.end(message.session, message.epoch);
   auto found = sequences_.find(message.session);
   if (found != sequences_.end() && found->second->epoch <= message.epoch) forget(*found->second);
+}
+
+void EngineLoop::on(const TraceSteps& message) {
+  Sequence* sequence = find(message.session, message.epoch);
+  if (sequence == nullptr || message.steps <= 0) return;
+  sequence->timer = std::make_unique<StepTimer>();
+  sequence->timer->steps_left = message.steps;
 }
 
 }  // namespace tessera::engine

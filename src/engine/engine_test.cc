@@ -282,6 +282,28 @@ TEST(EngineRows, WithoutTheSessionsTicketTheyAreDropped) {
   EXPECT_EQ(only<Token>(inbox.take()).size(), 2u);
 }
 
+TEST(EngineTrace, ReportsAsManyStepsAsItWasAskedFor) {
+  Inbox inbox;
+  auto engine = make_engine(inbox, small_options(), {3, 6});
+  engine->post(open_message(1, 1, {5, 6, 7, 8}, 10, {{"a", {0, 3}}, {"b", {3, 6}}}, 1));
+  engine->post(StartSession{1, 1, 0, 0});
+  engine->post(TraceSteps{1, 0, 5});  // of an epoch that is no more
+  engine->post(TraceSteps{1, 1, 2});
+  for (int position = 0; position < 4; ++position) {
+    engine->post(Rows{1, 1, position, {5 + position}, std::vector<float>(kHidden), false});
+    while (engine->run_once()) {
+    }
+  }
+  const auto traces = only<StepTrace>(inbox.take());
+  ASSERT_EQ(traces.size(), 2u);
+  EXPECT_EQ(traces[1].position, 1);
+  EXPECT_EQ(traces[1].hop, 1);
+  EXPECT_EQ(traces[1].rows, 1);
+  EXPECT_EQ(traces[1].batch_rows, 1);
+  EXPECT_GE(traces[1].wake_us, 0);
+  EXPECT_GE(traces[1].queue_us, 0);
+}
+
 TEST(EngineRows, AStartInsideASharedBlockOrBeyondWhatIsCachedIsRefused) {
   auto failure_of = [](int start) {
     Inbox inbox;

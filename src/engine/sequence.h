@@ -1,7 +1,7 @@
 // Sequence: one open session on this hop.
 #pragma once
 
-#include <deque>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +12,13 @@
 #include "kv/block_pool.h"
 
 namespace tessera::engine {
+
+// A sequence whose next steps are timed (TraceSteps).
+struct StepTimer {
+  int steps_left = 0;
+  std::chrono::steady_clock::time_point arrived{};  // of what the next step needs, in the engine's queue
+  std::chrono::steady_clock::time_point taken_up{};
+};
 
 // Positions: [0, kv_length) are in the KV pages; [kv_length, input_end) may be computed now; tokens are known
 // up to tokens.size() >= input_end. Plain data of the engine's thread.
@@ -52,6 +59,7 @@ struct Sequence {
   size_t hidden_begin = 0;     // floats at the front that are used up
   std::vector<Digest> hashes;  // of the full blocks of `tokens` that are known so far
   Digest hash_root{};
+  std::unique_ptr<StepTimer> timer;  // while it is traced
 
   int pending() const { return input_end - kv_length; }
   bool is_decoding() const { return kv_length >= opened_tokens; }

@@ -147,6 +147,19 @@ class ClusterGatewayImpl final : public ClusterGateway,
       });
   }
 
+  void list_sessions(size_t most, std::function<void(Sessions)> done) override {
+    struct Walk {
+      std::vector<std::pair<std::string, cluster::SessionManager*>> left;
+      Sessions found;
+      std::function<void(Sessions)> done;
+    };
+    auto walk = std::make_shared<Walk>(Walk{managers(), {}, std::move(done)});
+    next_of(walk, most);
+  }
+  void trace(SessionId session, int steps, cluster::TraceCollector::Done done) override {
+    trace_in(managers(), session, steps, std::move(done));
+  }
+
   void settle() override { drain(*executor_); }
 
   control::Coordinator& coordinator() override { return *coordinator_; }
@@ -284,6 +297,36 @@ class ClusterGatewayImpl final : public ClusterGateway,
     auto found = attached_.find(worker);
     if (found == attached_.end() || (for_sessions && !found->second.welcomed)) return nullptr;
     return found->second.stream;
+  }
+  std::vector<std::pair<std::string, cluster::SessionManager*>> managers() {
+    MutexLock lock(mutex_);
+    std::vector<std::pair<std::string, cluster::SessionManager*>> all;
+    for (const auto& [name, model] : models_) all.emplace_back(name, model.sessions.get());
+    return all;
+  }
+  // One model after the other: each answers on the executor.
+  template <typename Walk>
+  static void next_of(const std::shared_ptr<Walk>& walk, size_t most) {
+    if (walk->left.empty()) return walk->done(std::move(walk->found));
+    const auto [name, sessions] = walk->left.back();
+    walk->left.pop_back();
+    sessions->list(most, [walk, most, name = name](std::vector<cluster::SessionView> views) {
+      walk->found.emplace_back(name, std::move(views));
+      next_of(walk, most);
+    });
+  }
+  // Only one of them knows the session.
+  static void trace_in(std::vector<std::pair<std::string, cluster::SessionManager*>> left, SessionId session,
+                       int steps, cluster::TraceCollector::Done done) {
+    if (left.empty()) return done(Status(Code::kNotFound, "no such session runs"));
+    cluster::SessionManager* sessions = left.back().second;
+    left.pop_back();
+    sessions->trace(session, steps,
+                    [left = std::move(left), session, steps, done](Result<cluster::SessionTrace> trace) {
+                      if (!trace.ok() && trace.status().code() == Code::kNotFound)
+                        return trace_in(left, session, steps, done);
+                      done(std::move(trace));
+                    });
   }
   cluster::SessionManager* sessions_of(const std::string& model) {
     MutexLock lock(mutex_);

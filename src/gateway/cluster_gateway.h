@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/source.h"
@@ -53,6 +54,12 @@ class ClusterGateway {
   virtual void remove_model(const std::string& name) = 0;
   // A real token over every hop of every model.
   virtual void probe(std::function<void(Status)> done) = 0;
+
+  // Up to `most` sessions of each model, by model; where the time of a session's next steps goes
+  // (SessionManager::trace). Called back on the sessions' executor.
+  using Sessions = std::vector<std::pair<std::string, std::vector<cluster::SessionView>>>;
+  virtual void list_sessions(size_t most, std::function<void(Sessions)> done) = 0;
+  virtual void trace(SessionId session, int steps, cluster::TraceCollector::Done done) = 0;
 
   // Returns when what the sessions were asked before is done: a cancelled one is silent from then on.
   virtual void settle() = 0;

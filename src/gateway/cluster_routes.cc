@@ -1,5 +1,8 @@
 #include "gateway/cluster_routes.h"
 
+#include <charconv>
+#include <cinttypes>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "api/errors.h"
@@ -10,6 +13,8 @@ namespace tessera::gateway {
 namespace {
 
 constexpr int kFailoversShown = 20;
+constexpr size_t kSessionsShown = 1000;  // of each model
+constexpr int kTracedTokens = 16;
 
 net::HttpResponse json_response(const Json& json) {
   net::HttpResponse response;
@@ -93,6 +98,41 @@ Json model_json(const control::ModelView& model) {
             {"failovers", model.sessions.failovers}}}};
 }
 
+std::string session_text(SessionId id) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016" PRIx64, id);
+  return text;
+}
+
+bool parse_session(const std::string& text, SessionId& id) {
+  const char* end = text.data() + text.size();
+  const auto [used, problem] = std::from_chars(text.data(), end, id, 16);
+  return !text.empty() && used == end && problem == std::errc();
+}
+
+Json trace_json(const cluster::SessionTrace& trace) {
+  Json json{{"session", session_text(trace.session)}, {"tokens", Json::array()}};
+  for (const cluster::TracedStep& step : trace.steps) {
+    Json hops = Json::array();
+    for (const StepTrace& t : step.hops) {
+      const Hop& hop = (*trace.route)[static_cast<size_t>(t.hop)];
+      hops.push_back({{"worker", hop.worker},
+                      {"blocks", {hop.blocks.first, hop.blocks.last}},
+                      {"rows", t.rows},
+                      {"batch_rows", t.batch_rows},
+                      {"wake_us", t.wake_us},
+                      {"queue_us", t.queue_us},
+                      {"compute_us", t.compute_us},
+                      {"send_us", t.send_us}});
+    }
+    json["tokens"].push_back({{"position", step.position},
+                              {"cycle_us", step.cycle_us},
+                              {"links_us", step.links_us()},
+                              {"hops", std::move(hops)}});
+  }
+  return json;
+}
+
 }  // namespace
 
 Json cluster_json(const control::ClusterView& view, const std::vector<control::FailoverRecord>& failovers) {
@@ -120,7 +160,9 @@ std::vector<Route> ClusterRoutes::routes() {
   };
   return {get("/api/v1/cluster", [this](const Done& done) { cluster(done); }),
           get("/api/v1/cluster/plan", [this](const Done& done) { plan(done); }),
+          get("/api/v1/cluster/sessions", [this](const Done& done) { list_sessions(done); }),
           get("/api/v1/models", [this](const Done& done) { list_models(done); }),
+          change("/api/v1/cluster/trace", &ClusterRoutes::trace),
           change("/api/v1/cluster/drain", &ClusterRoutes::drain),
           change("/api/v1/cluster/tokens", &ClusterRoutes::token),
           change("/api/v1/models", &ClusterRoutes::load_model),
@@ -172,6 +214,38 @@ void ClusterRoutes::plan(const Done& done) {
       json["table"] = control::plan_table(snapshot, plan);
       done(json_response(json));
     });
+  });
+}
+
+void ClusterRoutes::list_sessions(const Done& done) {
+  gateway_.list_sessions(kSessionsShown, [done](const ClusterGateway::Sessions& sessions) {
+    Json json{{"sessions", Json::array()}};
+    for (const auto& [model, views] : sessions)
+      for (const cluster::SessionView& view : views)
+        json["sessions"].push_back({{"session", session_text(view.id)},
+                                    {"model", model},
+                                    {"state", view.state},
+                                    {"prompt_tokens", view.prompt_tokens},
+                                    {"output_tokens", view.output_tokens},
+                                    {"route", view.route}});
+    done(json_response(json));
+  });
+}
+
+void ClusterRoutes::trace(const Json& body, const Done& done) {
+  const auto session = body.find("session");
+  SessionId id = 0;
+  if (session == body.end() || !session->is_string() || !parse_session(session->get<std::string>(), id))
+    return done(error(invalid_argument("'session' must be an id of /api/v1/cluster/sessions")));
+  const auto tokens = body.find("tokens");
+  if (tokens != body.end() && !tokens->is_number_integer())
+    return done(error(invalid_argument("'tokens' must say how many tokens to trace")));
+  constexpr int64_t kMost = cluster::SessionManager::kMostTracedSteps;
+  const int64_t steps = tokens == body.end() ? kTracedTokens : tokens->get<int64_t>();
+  if (steps < 1 || steps > kMost)
+    return done(error(invalid_argument("'tokens' must be 1 to " + std::to_string(kMost))));
+  gateway_.trace(id, static_cast<int>(steps), [done](const Result<cluster::SessionTrace>& trace) {
+    done(trace.ok() ? json_response(trace_json(*trace)) : error(trace.status()));
   });
 }
 

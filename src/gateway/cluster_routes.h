@@ -2,6 +2,8 @@
 //
 //   GET    /api/v1/cluster               workers, models, links, sessions, failovers
 //   GET    /api/v1/cluster/plan          the placement, its predictions and reasons
+//   GET    /api/v1/cluster/sessions      what runs and waits, with the hops of each
+//   POST   /api/v1/cluster/trace         {"session": ID, "tokens": N}: where the time of its next tokens goes
 //   POST   /api/v1/cluster/drain         {"worker": NAME}
 //   POST   /api/v1/cluster/tokens        {"rotate": bool} → {"join": "tessera://…"}
 //   GET    /api/v1/models                what is loaded
@@ -40,6 +42,8 @@ class ClusterRoutes final : public RouteGroup {
   Route change(std::string path, Change run);  // POST with a JSON object
   void cluster(const Done& done);
   void plan(const Done& done);
+  void list_sessions(const Done& done);
+  void trace(const Json& body, const Done& done);
   void drain(const Json& body, const Done& done);
   void token(const Json& body, const Done& done);
   void list_models(const Done& done);

@@ -126,7 +126,7 @@ Status check_protocol(const pb::Frame& frame) {
 enum class Family { kSession, kControl, kLink, kUnknown };
 Family family_of(pb::Frame::BodyCase body) {
   if (body >= pb::Frame::kHello && body <= pb::Frame::kProbePeer) return Family::kControl;
-  if (body >= pb::Frame::kOpenSession && body <= pb::Frame::kFailed) return Family::kSession;
+  if (body >= pb::Frame::kOpenSession && body <= pb::Frame::kStepTrace) return Family::kSession;
   if (body >= pb::Frame::kLinkHello && body <= pb::Frame::kPong) return Family::kLink;
   return Family::kUnknown;
 }

@@ -92,7 +92,9 @@ inline std::vector<Message> session_messages() {
           Opened{11, 5, 1, 32, 16},
           Refused{11, 5, 2, resource_exhausted("no room for 104 tokens")},
           Preempted{11, 5, 2},
-          Failed{11, 5, 2, unavailable("link lost"), "beta"}};
+          Failed{11, 5, 2, unavailable("link lost"), "beta"},
+          TraceSteps{11, 5, 48},
+          StepTrace{11, 5, 2, 31, 1, 16, 12, 340, 5600, 78}};
 }
 
 inline InstanceReport instance() {

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <limits>
+
 #include "wire/codec_convert.h"
 #include "wire/row_codec.h"
 
@@ -312,6 +315,48 @@ Message read_body(const pb::Failed& in, Checker& check) {
   return out;
 }
 
+void write_body(const TraceSteps& in, pb::Frame& frame) {
+  auto& out = *frame.mutable_trace_steps();
+  write_ids(in, out);
+  out.set_steps(static_cast<uint32_t>(in.steps));
+}
+Message read_body(const pb::TraceSteps& in, Checker& check) {
+  auto out = read_ids<TraceSteps>(in);
+  out.steps = check.in_range(in.steps(), 0, kMaxTokens, "steps");
+  return out;
+}
+
+constexpr int64_t kMaxMicroseconds = std::numeric_limits<int32_t>::max();  // half an hour
+
+uint64_t clamped_us(int64_t microseconds) {
+  return static_cast<uint64_t>(std::clamp<int64_t>(microseconds, 0, kMaxMicroseconds));
+}
+
+void write_body(const StepTrace& in, pb::Frame& frame) {
+  auto& out = *frame.mutable_step_trace();
+  write_ids(in, out);
+  out.set_hop(static_cast<uint32_t>(in.hop));
+  out.set_position(static_cast<uint32_t>(in.position));
+  out.set_rows(static_cast<uint32_t>(in.rows));
+  out.set_batch_rows(static_cast<uint32_t>(in.batch_rows));
+  out.set_wake_us(clamped_us(in.wake_us));
+  out.set_queue_us(clamped_us(in.queue_us));
+  out.set_compute_us(clamped_us(in.compute_us));
+  out.set_send_us(clamped_us(in.send_us));
+}
+Message read_body(const pb::StepTrace& in, Checker& check) {
+  auto out = read_ids<StepTrace>(in);
+  out.hop = read_hop(in, check);
+  out.position = check.in_range(in.position(), 0, kMaxTokens, "position");
+  out.rows = check.in_range(in.rows(), 0, kMaxTokens, "rows");
+  out.batch_rows = check.in_range(in.batch_rows(), 0, kMaxTokens, "batch_rows");
+  out.wake_us = check.in_range(in.wake_us(), 0, kMaxMicroseconds, "wake_us");
+  out.queue_us = check.in_range(in.queue_us(), 0, kMaxMicroseconds, "queue_us");
+  out.compute_us = check.in_range(in.compute_us(), 0, kMaxMicroseconds, "compute_us");
+  out.send_us = check.in_range(in.send_us(), 0, kMaxMicroseconds, "send_us");
+  return out;
+}
+
 template <typename In>
 Result<Message> checked(std::string_view name, const In& in) {
   Checker check(name);
@@ -346,6 +391,10 @@ Result<Message> read_session(const pb::Frame& frame, std::span<const uint8_t> pa
       return checked("Preempted", frame.preempted());
     case pb::Frame::kFailed:
       return checked("Failed", frame.failed());
+    case pb::Frame::kTraceSteps:
+      return checked("TraceSteps", frame.trace_steps());
+    case pb::Frame::kStepTrace:
+      return checked("StepTrace", frame.step_trace());
     default:
       return corrupt("frame: no session message");
   }

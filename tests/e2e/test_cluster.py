@@ -214,6 +214,26 @@ def test_readiness_names_what_is_missing(cluster, single):
     cluster.assert_nothing_left()
 
 
+def test_trace_says_where_a_tokens_time_goes(cluster, single):
+    cluster.start("0:15,15:30", *MEMORY)
+    assert "no such session runs" in cluster.tessera("status", "--trace", "12", expect=1).stderr
+    load = Load(cluster, single, 2, tokens=400)
+    load.wait_tokens(10)
+    sessions = json.loads(cluster.tessera("status", "--sessions", "--json").stdout)["sessions"]
+    running = [s for s in sessions if s["state"] == "running"]
+    assert running and all(len(s["route"]) == 2 for s in running), sessions
+    assert running[0]["session"] in cluster.tessera("status", "--sessions").stdout
+    trace = json.loads(cluster.tessera("status", "--trace", running[0]["session"], "--json").stdout)
+    assert len(trace["tokens"]) >= 1
+    for token in trace["tokens"]:
+        assert [h["blocks"] for h in token["hops"]] == [[0, 15], [15, 30]]
+        assert all(h["compute_us"] > 0 for h in token["hops"])
+        spent = sum(h[part] for h in token["hops"] for part in ("wake_us", "queue_us", "compute_us", "send_us"))
+        assert token["links_us"] == max(token["cycle_us"] - spent, 0)
+    load.check()  # being watched changes no token
+    cluster.assert_nothing_left()
+
+
 def test_drain_moves_every_stream_and_loses_none(cluster, single):
     workers = cluster.start("0:15,15:30", *MEMORY)
     load = Load(cluster, single, 4)
