@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstring>
 
 namespace tessera {
 namespace {
@@ -35,8 +37,11 @@ Digest prefix_next(const Digest& parent, std::span<const TokenId> block) {
   std::array<uint8_t, sizeof(Digest) + 4 * kKvBlockTokens>
       bytes;  // hashed at once: this runs for every block that fills
   std::copy(parent.begin(), parent.end(), bytes.begin());
-  for (size_t i = 0; i < block.size(); ++i)
-    put_int(bytes.data() + sizeof(Digest) + 4 * i, static_cast<uint32_t>(block[i]));
+  uint8_t* tokens = bytes.data() + sizeof(Digest);  // little endian
+  if constexpr (std::endian::native == std::endian::little)
+    std::memcpy(tokens, block.data(), 4 * kKvBlockTokens);
+  else
+    for (size_t i = 0; i < block.size(); ++i) put_int(tokens + 4 * i, static_cast<uint32_t>(block[i]));
   return sha256(bytes);
 }
 

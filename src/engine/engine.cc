@@ -163,41 +163,43 @@ bool EngineLoop::drop_preempted() {
 void EngineLoop::fill_plan(std::span<const StepItem> items) {
   plan_.rows = 0;
   plan_.tokens.clear();
-  plan_.sequences.clear();
   plan_.samples.clear();
   hidden_.clear();
-  samples_.clear();
-  for (const StepItem& item : items) {
+  plan_.sequences.resize(items.size());  // written over below: clearing them first costs as much
+  samples_.resize(is_tail_ ? items.size() : 0);
+  for (size_t i = 0; i < items.size(); ++i) {
+    const StepItem& item = items[i];
     const Sequence& s = *item.sequence;
-    plan_.sequences.push_back(
-        {s.id, s.epoch, plan_.rows, item.rows, item.start, s.rope_variant, s.pages.view()});
-    if (is_head_) {
+    plan_.sequences[i] = {s.id, s.epoch, plan_.rows, item.rows, item.start, s.rope_variant, s.pages.view()};
+    if (is_head_ && item.rows == 1) {
+      plan_.tokens.push_back(s.tokens[static_cast<size_t>(item.start)]);
+    } else if (is_head_) {
       auto begin = s.tokens.begin() + item.start;
       plan_.tokens.insert(plan_.tokens.end(), begin, begin + item.rows);
     } else {
       auto begin = s.hidden.begin() + static_cast<std::ptrdiff_t>(s.hidden_begin);
       hidden_.insert(hidden_.end(), begin, begin + std::ptrdiff_t{item.rows} * spec().hidden);
     }
-    if (is_tail_) add_samples(item, plan_.rows);
+    if (is_tail_) samples_[i] = add_samples(item, plan_.rows);
     (s.is_decoding() ? counts_.decode_tokens : counts_.prefill_tokens) += item.rows;
     plan_.rows += item.rows;
   }
   plan_.hidden = hidden_;
 }
 
-void EngineLoop::add_samples(const StepItem& item, int first_row) {
+EngineLoop::Samples EngineLoop::add_samples(const StepItem& item, int first_row) {
   const Sequence& s = *item.sequence;
-  Samples samples{static_cast<int>(plan_.samples.size()), s.sampling.scored_rows(item.start, item.rows),
-                  false};
+  Samples samples{static_cast<int>(plan_.samples.size()), 0, false};
+  if (s.sampling.scores_prompt()) samples.scored = s.sampling.scored_rows(item.start, item.rows);
   for (int i = 0; i < samples.scored; ++i) {
     const int position = item.start + i + 1;
-    plan_.samples.push_back(
-        s.sampling.score_prompt(first_row + i, position, s.tokens[static_cast<size_t>(position)]));
+    s.sampling.score_prompt(first_row + i, position, s.tokens[static_cast<size_t>(position)],
+                            plan_.samples.emplace_back());
   }
   const int position = item.start + item.rows;
   samples.next = item.sample && s.sampling.tokens_left(position) > 0;
-  if (samples.next) plan_.samples.push_back(s.sampling.next_token(first_row + item.rows - 1, position));
-  samples_.push_back(samples);
+  if (samples.next) s.sampling.next_token(first_row + item.rows - 1, position, plan_.samples.emplace_back());
+  return samples;
 }
 
 void EngineLoop::take_results(std::span<const StepItem> items, const StepTimes& times) {
@@ -295,35 +297,31 @@ void EngineLoop::take_samples(Sequence& s, int start, const Samples& samples, bo
   }
   if (!sample) return;
 
-  Token token;
-  token.session = s.id;
-  token.epoch = s.epoch;
-  token.position = s.kv_length;
-  token.ticket = s.ticket;
-  token.prompt_logprobs = s.sampling.take_prompt_scores();
-  token.finish = FinishReason::kLength;
+  const int position = s.kv_length;
+  SampledToken none;  // the limit was reached before
+  SampledToken& chosen = samples.next ? *sampled : none;
+  FinishReason finish = FinishReason::kLength;
   if (samples.next) {
-    if (sampled->token < 0) {
+    if (chosen.token < 0) {
       fail(s, internal_error("the model gave no finite logits"));
       return;
     }
-    token.sampled = std::move(*sampled);
-    token.finish = s.sampling.accept(token.sampled.token, token.position);
+    finish = s.sampling.accept(chosen.token, position);
   }
-  const bool goes_on = token.finish == FinishReason::kNone;
+  const bool goes_on = finish == FinishReason::kNone;
   if (goes_on) {
-    s.tokens.push_back(token.sampled.token);
+    s.tokens.push_back(chosen.token);
     if (is_head_) {
-      s.input_end = token.position + 1;
+      s.input_end = position + 1;
       s.sample_at_end = true;
     }
   }
-  if (!is_head_) {
-    Token to_head = token;
-    to_head.prompt_logprobs.clear();
-    sink_.send(s.route->front().worker, std::move(to_head));
-  }
-  sink_.send(s.gateway, std::move(token));
+  constexpr std::in_place_type_t<Token> kToken{};  // made in place: this runs for every token
+  if (!is_head_)
+    sink_.send(s.route->front().worker, Message(kToken, s.id, s.epoch, position, chosen, finish,
+                                                std::vector<SampledToken>(), s.ticket));
+  sink_.send(s.gateway, Message(kToken, s.id, s.epoch, position, std::move(chosen), finish,
+                                s.sampling.take_prompt_scores(), s.ticket));
   if (!goes_on) forget(s);
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/engine.h"
 #include "engine/toy_model.h"
+#include "kv/block_pool.h"
 
 namespace tessera::engine::toy {
 namespace {
@@ -23,7 +24,7 @@ std::unique_ptr<Engine> decoding_engine(MessageSink& sink, int count, int length
   toy.compute = false;
   EngineOptions options;
   options.model_identity = "toy";
-  options.kv_memory_bytes = uint64_t{1} << 34;
+  options.kv_memory_bytes = kv_bytes(count * kv::pages_for(toy.context_length), toy.num_blocks);
   options.max_sequences = count;
   auto engine = Engine::create(std::make_unique<ToyModel>(toy, BlockRange{0, toy.num_blocks}),
                                std::make_unique<ToyBackend>(), options, sink, nullptr);

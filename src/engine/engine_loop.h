@@ -81,7 +81,7 @@ class EngineLoop final : public Engine {
   bool step();
   bool drop_preempted();
   void fill_plan(std::span<const StepItem> items);
-  void add_samples(const StepItem& item, int first_row);
+  Samples add_samples(const StepItem& item, int first_row);
   void take_results(std::span<const StepItem> items, const StepTimes& times);
   void start_timing(Sequence& sequence);
   void report_times(Sequence& sequence, const StepItem& item, const StepTimes& times);

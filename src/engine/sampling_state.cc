@@ -8,12 +8,16 @@ void SamplingState::open(const SamplingParams& params, std::span<const TokenId> 
                          std::span<const TokenId> end_tokens) {
   params_ = params;
   prompt_tokens_ = prompt_tokens;
+  last_length_ = prompt_tokens + params.max_tokens;
+  stops_from_ = prompt_tokens + std::min(params.min_tokens, params.max_tokens);
+  has_penalties_ = params_.repetition_penalty != 1.0f || params_.presence_penalty != 0.0f ||
+                   params_.frequency_penalty != 0.0f;
   stop_tokens_ = params.stop_token_ids;
   if (!params.ignore_eos) stop_tokens_.insert(stop_tokens_.end(), end_tokens.begin(), end_tokens.end());
   std::sort(stop_tokens_.begin(), stop_tokens_.end());
   stop_tokens_.erase(std::unique(stop_tokens_.begin(), stop_tokens_.end()), stop_tokens_.end());
   if (params.prompt_logprobs) prompt_scores_.resize(static_cast<size_t>(prompt_tokens));
-  if (!has_penalties()) return;
+  if (!has_penalties_) return;
 
   const auto prompt_size = static_cast<size_t>(prompt_tokens);
   std::vector<TokenId> sorted(tokens.begin(), tokens.begin() + prompt_tokens);
@@ -33,34 +37,16 @@ void SamplingState::count_output(TokenId token) {
   ++place->in_output;
 }
 
-SampleRequest SamplingState::next_token(int row, int position) const {
-  SampleRequest request;
-  request.row = row;
-  request.position = position;
-  request.params = &params_;
-  request.counts = counts_;
-  if (position - prompt_tokens_ < params_.min_tokens) request.banned = stop_tokens_;
-  return request;
-}
-
-FinishReason SamplingState::accept(TokenId token, int position) {
-  if (has_penalties()) count_output(token);
-  if (std::binary_search(stop_tokens_.begin(), stop_tokens_.end(), token)) return FinishReason::kStop;
-  return tokens_left(position + 1) <= 0 ? FinishReason::kLength : FinishReason::kNone;
-}
-
 int SamplingState::scored_rows(int start, int rows) const {
   if (!scores_prompt()) return 0;
   return std::clamp(prompt_tokens_ - 1 - start, 0, rows);
 }
 
-SampleRequest SamplingState::score_prompt(int row, int position, TokenId target) const {
-  SampleRequest request;
+void SamplingState::score_prompt(int row, int position, TokenId target, SampleRequest& request) const {
   request.row = row;
   request.position = position;
   request.target = target;
   request.params = &params_;
-  return request;
 }
 
 }  // namespace tessera::engine

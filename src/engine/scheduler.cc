@@ -91,41 +91,43 @@ std::span<const StepItem> Scheduler::plan() {
   }
   budget.rows += reserve.rows;
   budget.logit_rows += reserve.logit_rows;
-  for (size_t i = 0; i < count && budget.rows > 0; ++i) {
+  for (size_t i = 0; prefill_waits && i < count && budget.rows > 0; ++i) {
     Sequence& sequence = *order_[i];
     if (sequence.pending() > 0 && !sequence.is_decoding() && !sequence.preempted) add(sequence, budget);
   }
   // A sequence may have been preempted after it got its share.
-  std::erase_if(items_, [](const StepItem& item) { return item.sequence->preempted; });
+  if (!preempted_.empty())
+    std::erase_if(items_, [](const StepItem& item) { return item.sequence->preempted; });
   return items_;
 }
 
-void Scheduler::add(Sequence& sequence, Budget& budget) {
-  const StepItem item = fit(sequence, budget);
-  if (item.rows == 0) return;
-  if (!reserve_pages(sequence, kv::pages_for(item.start + item.rows))) return;
-  items_.push_back(item);
-  budget.rows -= item.rows;
-  budget.logit_rows -= logit_rows_of(item);
-}
-
 // The largest share that the budgets allow.
-StepItem Scheduler::fit(Sequence& sequence, const Budget& budget) const {
-  StepItem item{&sequence, std::min(sequence.pending(), budget.rows), sequence.kv_length, false};
-  if (options_.is_tail && sequence.sampling.scores_prompt() &&
-      sequence.sampling.scored_rows(item.start, item.rows) > budget.logit_rows)
-    item.rows = budget.logit_rows;
-  item.sample = sequence.sample_at_end && item.rows == sequence.pending();
-  if (item.sample && logit_rows_of(item) > budget.logit_rows && options_.is_tail) {
-    --item.rows;
-    item.sample = false;
+void Scheduler::add(Sequence& sequence, Budget& budget) {
+  const int start = sequence.kv_length;
+  const int pending = sequence.pending();
+  int rows = std::min(pending, budget.rows);
+  bool sample = sequence.sample_at_end && rows == pending;
+  int logit_rows = 0;
+  if (options_.is_tail) {
+    const bool scores = sequence.sampling.scores_prompt();
+    const auto scored = [&] { return scores ? sequence.sampling.scored_rows(start, rows) : 0; };
+    if (scored() > budget.logit_rows) {
+      rows = budget.logit_rows;
+      sample = false;
+    }
+    logit_rows = scored() + (sample ? 1 : 0);
+    if (logit_rows > budget.logit_rows) {
+      --rows;
+      sample = false;
+      logit_rows = scored();
+    }
   }
-  return item;
-}
-
-int Scheduler::logit_rows_of(const StepItem& item) const {
-  if (!options_.is_tail) return 0;
-  return item.sequence->sampling.scored_rows(item.start, item.rows) + (item.sample ? 1 : 0);
+  if (rows == 0) return;
+  const int32_t pages = kv::pages_for(start + rows);
+  if (sequence.pages.size() < pages && !reserve_pages(sequence, pages)) return;
+  items_.push_back({&sequence, rows, start, sample});
+  budget.rows -= rows;
+  budget.logit_rows -= logit_rows;
 }
 
 bool Scheduler::reserve_pages(Sequence& sequence, int32_t count) {
@@ -151,16 +153,16 @@ void Scheduler::preempt_for(const Sequence& needy) {
   preempted_.push_back(*victim);
 }
 
-void Scheduler::name_full_blocks(Sequence& sequence) {
-  if (!sequence.reuse_prefix) return;
+void Scheduler::name_blocks(Sequence& sequence) {
   const std::span<const TokenId> tokens(sequence.tokens);
   for (; (sequence.named_blocks + 1) * kKvBlockTokens <= sequence.kv_length; ++sequence.named_blocks) {
     const auto block = static_cast<size_t>(sequence.named_blocks);
-    const Digest parent = block == 0 ? sequence.hash_root : sequence.hashes[block - 1];
     if (block == sequence.hashes.size())
-      sequence.hashes.push_back(prefix_next(parent, tokens.subspan(block * kKvBlockTokens, kKvBlockTokens)));
+      sequence.hashes.push_back(prefix_next(block == 0 ? sequence.hash_root : sequence.hashes[block - 1],
+                                            tokens.subspan(block * kKvBlockTokens, kKvBlockTokens)));
     const kv::PageId own = sequence.pages[sequence.named_blocks];
-    const kv::PageId shared = tree_.insert(parent, sequence.hashes[block], own);
+    const kv::PageId above = block == 0 ? -1 : sequence.pages[sequence.named_blocks - 1];
+    const kv::PageId shared = tree_.insert(above, sequence.hashes[block], own);
     if (shared != own) sequence.pages.replace(sequence.named_blocks, shared);
   }
 }

@@ -52,7 +52,10 @@ class Scheduler {
   std::vector<Sequence*> take_preempted() { return std::exchange(preempted_, {}); }
 
   // After a step computed KV up to kv_length: names newly full blocks in the prefix tree.
-  void name_full_blocks(Sequence& sequence);
+  void name_full_blocks(Sequence& sequence) {
+    if (sequence.reuse_prefix && (sequence.named_blocks + 1) * kKvBlockTokens <= sequence.kv_length)
+      name_blocks(sequence);
+  }
   // Forgets KV from `length` on. False when that would cut a page that others may share.
   bool truncate(Sequence& sequence, int length);
   // Gives back the pages and the place in the order; full blocks stay cached.
@@ -70,10 +73,9 @@ class Scheduler {
     int logit_rows = 0;
   };
   int group_size() const;
+  void name_blocks(Sequence& sequence);
 
   void add(Sequence& sequence, Budget& budget);
-  StepItem fit(Sequence& sequence, const Budget& budget) const;
-  int logit_rows_of(const StepItem& item) const;
   bool reserve_pages(Sequence& sequence, int32_t count);
   void preempt_for(const Sequence& needy);
   int32_t promised_pages() const;

@@ -35,16 +35,17 @@ struct Sequence {
   bool reuse_prefix = false;   // name full blocks in the prefix tree
   int named_blocks = 0;        // of pages, from the first, that are in the prefix tree
   int rope_variant = 0;
+  int high_water = 0;  // positions computed in earlier epochs: what is computed below is computed again
   kv::PageTable pages;
   std::vector<TokenId> tokens;
   SessionId id = 0;
   Epoch epoch = 0;
   int hop = 0;
-  SamplingState sampling;  // tail only
-
-  int send_from = 0;   // not the tail: outputs before it are not wanted by the next hop
-  int high_water = 0;  // positions computed in earlier epochs: what is computed below is computed again
   uint64_t ticket = 0;
+  std::unique_ptr<StepTimer> timer;  // while it is traced
+  SamplingState sampling;            // tail only
+
+  int send_from = 0;             // not the tail: outputs before it are not wanted by the next hop
   std::vector<Rows> early_rows;  // came before StartSession
 
   std::string gateway;
@@ -59,7 +60,6 @@ struct Sequence {
   size_t hidden_begin = 0;     // floats at the front that are used up
   std::vector<Digest> hashes;  // of the full blocks of `tokens` that are known so far
   Digest hash_root{};
-  std::unique_ptr<StepTimer> timer;  // while it is traced
 
   int pending() const { return input_end - kv_length; }
   bool is_decoding() const { return kv_length >= opened_tokens; }

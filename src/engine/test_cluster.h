@@ -254,10 +254,6 @@ inline std::vector<BlockRange> cut(int num_blocks, int hops) {
   return ranges;
 }
 
-inline uint64_t kv_bytes(int pages, int blocks) {
-  return static_cast<uint64_t>(pages) * static_cast<uint64_t>(blocks) * kKvBlockTokens * sizeof(uint64_t);
-}
-
 inline std::vector<TokenId> random_prompt(std::mt19937& random, int length) {
   std::vector<TokenId> prompt(static_cast<size_t>(length));
   for (TokenId& token : prompt) token = static_cast<TokenId>(3 + random() % 900);

@@ -239,4 +239,9 @@ class ToyModel final : public model::Model {
   std::vector<uint64_t> rows_;
 };
 
+// KV memory that holds so many pages of a toy of so many blocks.
+inline uint64_t kv_bytes(int pages, int blocks) {
+  return static_cast<uint64_t>(pages) * static_cast<uint64_t>(blocks) * kKvBlockTokens * sizeof(uint64_t);
+}
+
 }  // namespace tessera::engine::toy

@@ -23,7 +23,6 @@ std::vector<TokenId> counting(int first, int count) {
 void run_sequence(BlockPool& pool, PrefixTree& tree, PageTable& table, const std::vector<TokenId>& tokens) {
   const std::vector<Digest> hashes = hashes_of(tokens);
   for (PageId page : tree.match(hashes)) table.append(page);
-  Digest parent = prefix_root({"model", "", 0});
   for (int32_t i = 0; i < static_cast<int32_t>(hashes.size()); ++i) {
     if (i >= table.size()) {
       auto page = pool.take();
@@ -31,9 +30,9 @@ void run_sequence(BlockPool& pool, PrefixTree& tree, PageTable& table, const std
       ASSERT_TRUE(page.has_value());
       table.append(*page);
     }
+    const PageId parent = i == 0 ? -1 : table[i - 1];
     const PageId canonical = tree.insert(parent, hashes[static_cast<size_t>(i)], table[i]);
     if (canonical != table[i]) table.replace(i, canonical);
-    parent = hashes[static_cast<size_t>(i)];
   }
 }
 
@@ -92,13 +91,11 @@ TEST(PrefixTree, EqualBlocksShareOnePage) {
   PageTable first(pool), second(pool);
   for (int i = 0; i < 2; ++i) second.append(*pool.take());  // ran at the same time: no hit when it opened
   run_sequence(pool, tree, first, counting(0, 32));
-  Digest parent = prefix_root({"model", "", 0});
   const std::vector<Digest> hashes = hashes_of(counting(0, 32));
   for (int32_t i = 0; i < 2; ++i) {
-    const PageId page = tree.insert(parent, hashes[static_cast<size_t>(i)], second[i]);
+    const PageId page = tree.insert(i == 0 ? -1 : second[i - 1], hashes[static_cast<size_t>(i)], second[i]);
     EXPECT_EQ(page, first[i]);
     second.replace(i, page);
-    parent = hashes[static_cast<size_t>(i)];
   }
   EXPECT_EQ(pool.used(), 2);
   EXPECT_EQ(pool.free(), 6);

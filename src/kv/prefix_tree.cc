@@ -48,7 +48,7 @@ std::vector<PageId> PrefixTree::match(std::span<const Digest> hashes) {
   return pages;
 }
 
-PageId PrefixTree::insert(const Digest& parent, const Digest& hash, PageId page) {
+PageId PrefixTree::insert(PageId parent, const Digest& hash, PageId page) {
   auto [found, added] = pages_by_hash_.try_emplace(hash, page);
   if (!added) {
     if (found->second != page) pool_.ref(found->second);
@@ -57,10 +57,10 @@ PageId PrefixTree::insert(const Digest& parent, const Digest& hash, PageId page)
   Node& fresh = node(page);
   TESSERA_CHECK(!fresh.present, "a page stands for two blocks");
   fresh = Node{.hash = hash, .present = true};
-  if (auto above = pages_by_hash_.find(parent); above != pages_by_hash_.end()) {
-    TESSERA_CHECK(pool_.refs(above->second) > 0, "a block inserted below an idle one");
-    fresh.parent = above->second;
-    ++node(above->second).children;
+  if (parent >= 0) {
+    TESSERA_CHECK(node(parent).present && pool_.refs(parent) > 0, "a block inserted below none that is held");
+    fresh.parent = parent;
+    ++node(parent).children;
   }
   pool_.keep(page);
   return page;

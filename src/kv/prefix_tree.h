@@ -43,10 +43,10 @@ class PrefixTree final : public IdleListener {
   // The pages of the longest known prefix of `hashes`, one reference each for the caller.
   std::vector<PageId> match(std::span<const Digest> hashes);
 
-  // Names a full page that the caller holds. `parent` is the chain's root or a block that is in the tree.
-  // Returns the page that stands for this block: `page`, or the one of an equal block inserted before, then
-  // with a reference that the caller takes over (PageTable::replace).
-  PageId insert(const Digest& parent, const Digest& hash, PageId page);
+  // Names a full page that the caller holds. `parent` is the page of the block before it, held and in the
+  // tree; -1 for a first block. Returns the page that stands for this block: `page`, or the one of an equal
+  // block inserted before, then with a reference that the caller takes over (PageTable::replace).
+  PageId insert(PageId parent, const Digest& hash, PageId page);
 
   // Frees the policy's victim; false when no page is cached.
   bool evict_one();
