@@ -58,7 +58,7 @@ def main():
             bodies = list(requests(32, args.tokens))
             for i, body in enumerate(bodies):
                 wanted[i] = ids(complete(url, body))
-        cluster = Cluster(folder, args.model, "--lease", str(LEASE_MS), models=args.store)
+        cluster = Cluster(folder, args.model, "--lease", str(LEASE_MS), "--failover-timeout", "300", models=args.store)
         workers = cluster.start("0:8,8:19,19:30", "--memory", "400MiB")
         end = time.monotonic() + args.seconds
         problems, done, refused, gaps = [], [0] * args.streams, [0] * args.streams, []

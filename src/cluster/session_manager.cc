@@ -23,7 +23,7 @@ SessionManager::SessionManager(SessionManagerOptions options, MessageSink& trans
 
 Result<SessionId> SessionManager::submit(SessionRequest request, std::shared_ptr<SessionObserver> observer) {
   if (request.prompt.empty()) return invalid_argument("the prompt has no tokens");
-  if (waiting_.fetch_add(1) >= static_cast<int64_t>(options_.max_waiting)) {
+  if (waiting_.fetch_add(1) >= static_cast<int64_t>(options_.max_waiting) && !request.of_begun_answer) {
     waiting_.fetch_sub(1);
     return resource_exhausted("too many requests are waiting (" + std::to_string(options_.max_waiting) +
                               "); try again later");
@@ -131,7 +131,7 @@ void SessionManager::find_route(Session& session) {
     take_route(session, std::move(choice).value());
     return;
   }
-  const bool may_wait = session.epoch > 0 || options_.wait_for_route;
+  const bool may_wait = session.epoch > 0 || session.request.of_begun_answer || options_.wait_for_route;
   if (session.state == State::kWaiting) session.state = State::kOpening;  // the queue counts it no more
   if (choice.status().code() != Code::kUnavailable || !may_wait || options_.failover_timeout.count() == 0) {
     fail(session.id, choice.status());
@@ -215,25 +215,40 @@ void SessionManager::close_hop(const Session& session, const Hop& hop) {
 }
 
 // A worker that was out of reach when its session ended would hold it for ever: it is told again, for longer
-// than a worker without its gateway keeps sessions by itself. Closing twice does no harm.
+// than a worker without its gateway keeps sessions by itself, and once more when it comes back. Closing twice
+// does no harm.
 void SessionManager::close_again(const std::string& inbox, const CloseSession& close, int tries) {
   constexpr int kTries = 8;  // after 1, 3, 7, … 255 s
   constexpr size_t kRemembered = 65536;
   const std::pair<std::string, SessionId> key(inbox, close.session);
   if (tries == 0) {
-    if (unclosed_.size() >= kRemembered) return;
-    auto [entry, added] = unclosed_.try_emplace(key, close.epoch);
-    entry->second = std::max(entry->second, close.epoch);
-    if (!added) return;
+    auto [entry, added] = unclosed_.try_emplace(key);
+    entry->second.epoch = std::max(entry->second.epoch, close.epoch);
+    if (!added && !entry->second.waits_for_worker) return;
+    entry->second.waits_for_worker = false;
+    if (unclosed_.size() > kRemembered)
+      unclosed_.erase(unclosed_.begin()->first == key ? std::next(entry) : unclosed_.begin());
   } else {
-    transport_.send(inbox, CloseSession{close.session, unclosed_.at(key)});
-    if (tries == kTries) {
-      unclosed_.erase(key);
-      return;
-    }
+    auto entry = unclosed_.find(key);
+    if (entry == unclosed_.end()) return;
+    transport_.send(inbox, CloseSession{close.session, entry->second.epoch});
+    entry->second.waits_for_worker = tries == kTries;
+    if (tries == kTries) return;
   }
   executor_.post_after(std::chrono::seconds(1 << tries),
                        [this, inbox, close, tries] { close_again(inbox, close, tries + 1); });
+}
+
+void SessionManager::worker_back(const std::string& worker) {
+  executor_.post([this, worker] {
+    for (auto it = unclosed_.lower_bound({worker, 0});
+         it != unclosed_.end() && it->first.first.starts_with(worker);) {
+      const auto& [inbox, session] = it->first;
+      const bool its_own = process_of(inbox) == worker;
+      if (its_own) transport_.send(inbox, CloseSession{session, it->second.epoch});
+      it = its_own && it->second.waits_for_worker ? unclosed_.erase(it) : std::next(it);
+    }
+  });
 }
 
 // The route is given up; the session keeps its place in the queue and opens again with the next epoch.

@@ -33,6 +33,9 @@ struct SessionRequest {
   SamplingParams params;
   std::string salt;
   int priority = 0;  // higher opens first; equal priorities open in order of arrival
+  // Part of an answer that its client hears already (a further choice): it is not refused for a full queue,
+  // and waits for a route as sessions do whose route broke.
+  bool of_begun_answer = false;
 };
 
 // Hears of one session; called on the executor, one call after another; must not block.
@@ -149,6 +152,8 @@ class SessionManager final : public Inbox {
   void deliver_from(const std::string& worker, Message message);
   // A worker process is gone: its sessions move at once.
   void worker_lost(const std::string& worker, Status cause);
+  // It has joined again: it hears of the sessions that ended while it was out of reach.
+  void worker_back(const std::string& worker);
   // The router no longer offers this worker (drain, unloading): its sessions move while it still answers, so
   // that nothing is computed twice that its neighbours do not need.
   void move_away(const std::string& worker);
@@ -235,7 +240,11 @@ class SessionManager final : public Inbox {
   // Executor only.
   std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;
   std::map<WaitKey, SessionId> queue_;
-  std::map<std::pair<std::string, SessionId>, Epoch> unclosed_;  // whose CloseSession may be lost: sent again
+  struct Unclosed {
+    Epoch epoch = 0;
+    bool waits_for_worker = false;  // told often enough; once more when it comes back
+  };
+  std::map<std::pair<std::string, SessionId>, Unclosed> unclosed_;  // by inbox: CloseSession may be lost
   bool blocked_ = false;  // the front was refused for want of room: wait for a close or the retry timer
   TimerId retry_timer_ = 0;
 };

@@ -152,6 +152,12 @@ TEST_F(SessionManagerTest, WaitsForRoomInOrderAndRefusesPastTheBound) {
   SessionRequest request;
   request.prompt = {4};
   EXPECT_EQ(manager_.submit(request, third).status().code(), Code::kResourceExhausted);
+  SessionRequest further = request;
+  further.of_begun_answer = true;
+  const Result<SessionId> taken = manager_.submit(further, std::make_shared<Recorder>());
+  ASSERT_TRUE(taken.ok()) << "its answer is under way";
+  manager_.cancel(*taken);
+  executor_.run();
   send(token(one, 1, 1, 5, FinishReason::kLength));  // room
   ASSERT_EQ(a_.all<OpenSession>().size(), 4u);
   EXPECT_EQ(a_.all<OpenSession>()[2].session, two);
@@ -325,7 +331,40 @@ TEST_F(FailoverTest, AWorkerThatMayComeBackIsToldOfWhatEndedMeanwhile) {
   const size_t told = b_.all<CloseSession>().size();
   executor_.advance(600s);
   EXPECT_EQ(b_.all<CloseSession>().size(), told) << "not for ever";
+  failover_.worker_back("bb");  // another
+  failover_.worker_back("b");
+  executor_.run();
+  EXPECT_EQ(b_.all<CloseSession>().size(), told + 1) << "but when it comes back";
+  failover_.worker_back("b");
+  executor_.run();
+  EXPECT_EQ(b_.all<CloseSession>().size(), told + 1);
   EXPECT_EQ(a_.all<CloseSession>().size(), 1u) << "who lives is told once";
+}
+
+TEST_F(FailoverTest, AFurtherChoiceOfAnAnswerThatHasBegunIsNotRefused) {
+  live_.second = {};
+  const auto submit = [&](bool begun, std::shared_ptr<Recorder> heard) {
+    SessionRequest request;
+    request.prompt = {1, 2};
+    request.of_begun_answer = begun;
+    ASSERT_TRUE(failover_.submit(std::move(request), std::move(heard)).ok());
+    executor_.run();
+  };
+  auto fresh = std::make_shared<Recorder>(), further = std::make_shared<Recorder>();
+  submit(false, fresh);
+  EXPECT_EQ(fresh->failures.size(), 1u) << "a new request is told at once";
+  submit(true, further);
+  executor_.advance(5s);
+  EXPECT_TRUE(further->failures.empty());
+  live_.second = {"c"};
+  failover_.routes_changed();
+  executor_.run();
+  EXPECT_EQ(c_.all<OpenSession>().size(), 1u);
+  live_.second = {};
+  auto last = std::make_shared<Recorder>();
+  submit(true, last);
+  executor_.advance(11s);
+  EXPECT_EQ(last->failures.size(), 1u) << "it waits no longer than others";
 }
 
 TEST_F(FailoverTest, WithoutASubstituteItWaitsForOneAndThenEndsWithTheReason) {

@@ -148,6 +148,8 @@ void Coordinator::on_attach(uint64_t connection, Hello hello) {
                              static_cast<int>(options_.lease.count())});
   obs::log_info("cluster", "a worker joined",
                 {{"worker", worker}, {"device", member.hello.capabilities.device}, {"lease", member.lease}});
+  for (auto& [name, model] : models_)
+    if (model.served.sessions != nullptr) model.served.sessions->worker_back(worker);
   ask_for_probes(worker);
   plan_soon(options_.settle);
   advance();

@@ -110,6 +110,7 @@ void Completion::start_choice(int choice) {
   session.params.prompt_logprobs = request_.echo && session.params.top_logprobs >= 0;
   session.salt = request_.cache_salt;
   session.priority = request_.priority;
+  session.of_begun_answer = choice % request_.n != 0;
   Result<SessionId> id =
       sessions_.submit(std::move(session), std::make_shared<Observer>(shared_from_this(), choice));
   if (!id.ok()) {
