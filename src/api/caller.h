@@ -43,6 +43,8 @@ struct Caller {
   std::vector<std::string> models;  // that it may use; empty: all
   std::vector<std::string> types;   // likewise: "llm", "image_gen", …
   KeyLimits limits;
+  KeyLimits tenant_limits;  // of all the tenant's keys together
+  int64_t weight = 1;       // the tenant's share where tenants wait for each other
 
   bool may_use_model(std::string_view model) const { return models.empty() || contains(models, model); }
   bool may_use_type(std::string_view type) const { return types.empty() || contains(types, type); }

@@ -82,6 +82,20 @@ std::string FieldReader::text(const char* name, std::string fallback) {
   return fallback;
 }
 
+std::vector<std::string> FieldReader::texts(const char* name, std::vector<std::string> fallback) {
+  const Json* value = find(name);
+  if (!value) return fallback;
+  std::vector<std::string> list;
+  for (const Json& item : value->is_array() ? *value : Json::array({nullptr})) {
+    if (!item.is_string()) {
+      fail(name, quoted(name) + " must be a list of strings.");
+      return fallback;
+    }
+    list.push_back(item.get<std::string>());
+  }
+  return list;
+}
+
 std::vector<TokenId> FieldReader::token_ids(const Json& list, const std::string& what, int vocab_size) {
   if (!list.is_array()) {
     fail(what, quoted(what) + " must be a list of token ids.");

@@ -24,6 +24,7 @@ class FieldReader {
   int64_t integer(const char* name, int64_t fallback, int64_t low, int64_t high);
   double number(const char* name, double fallback, double low, double high);
   std::string text(const char* name, std::string fallback = {});
+  std::vector<std::string> texts(const char* name, std::vector<std::string> fallback = {});
   // Token ids inside [0, vocab_size); `what` names the list in messages.
   std::vector<TokenId> token_ids(const Json& list, const std::string& what, int vocab_size);
 

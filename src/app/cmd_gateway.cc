@@ -5,6 +5,7 @@
 #include <set>
 
 #include "app/commands.h"
+#include "app/control_plane.h"
 #include "app/gateway_file.h"
 #include "app/http_service.h"
 #include "app/model_shape.h"
@@ -179,24 +180,22 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
                                  [&models](const std::string& name) { return models.unload(name); }},
                                 *work);
   TESSERA_ASSIGN_OR_RETURN(const std::string join, cluster->make_join_url(false));
-  gateway::StaticAuthenticator authenticator(options.api_keys);
+  TESSERA_ASSIGN_OR_RETURN(auto control, ControlPlane::open(options, &cluster->database()));
+  std::vector<gateway::RouteGroup*> groups = control->groups();
+  groups.push_back(&routes);
   Status status = serve_http(
       options, signals,
-      {models.set(),
-       metrics,
-       health,
+      {models.set(), metrics, health,
        [&cluster](gateway::Readiness::Callback done) { cluster->probe(std::move(done)); },
-       authenticator,
-       {&routes},
+       control->authenticator(), groups,
        [&](const std::string& url) {
          obs::log_info("gateway", "listening on " + url, {{"control_port", cluster->control_port()}});
-         if (Status kept = write_gateway_file({url, options.api_keys.empty() ? "" : options.api_keys[0]});
-             !kept.ok())
-           obs::log_warn("gateway", "other verbs will not find this gateway", {{"error", kept.message()}});
+         publish_gateway(url, control->admin_key());
          std::printf("tessera worker --join %s\n", join.c_str());
          std::fflush(stdout);
        },
        [&] {
+         control->settle();
          models.settle();
          cluster->settle();
        }});

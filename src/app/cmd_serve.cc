@@ -1,5 +1,7 @@
 // serve: gateway and worker in one process; the default way to use Tessera.
 #include "app/commands.h"
+#include "app/control_plane.h"
+#include "app/gateway_file.h"
 #include "app/http_service.h"
 #include "app/local_completer.h"
 #include "obs/log.h"
@@ -19,27 +21,26 @@ struct ServeOptions : ModelOptions, HttpOptions {
 Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
   obs::Metrics metrics;
   obs::Health health;
+  TESSERA_ASSIGN_OR_RETURN(auto control, ControlPlane::open(options, nullptr));
   TESSERA_ASSIGN_OR_RETURN(auto local, LocalCluster::start(options, &metrics));
   health.set("model", true);
   LocalCompleter completer(*local);
   api::ModelSet models;
   models.add(completer.get());
   publish_session_gauges(metrics, local->sessions(), local->model().served_name);
-  gateway::StaticAuthenticator authenticator(options.api_keys);
   return serve_http(options, signals,
-                    {models,
-                     metrics,
-                     health,
+                    {models, metrics, health,
                      [&local](gateway::Readiness::Callback done) { local->probe(std::move(done)); },
-                     authenticator,
-                     {},
-                     [&local](const std::string& url) {
+                     control->authenticator(), control->groups(),
+                     [&local, &control](const std::string& url) {
+                       publish_gateway(url, control->admin_key());
                        obs::log_info("serve", "listening on " + url,
                                      {{"model", local->model().served_name},
                                       {"context", local->model().context_length},
                                       {"blocks", static_cast<int>(local->workers().size())}});
                      },
-                     [&local, &completer] {
+                     [&local, &completer, &control] {
+                       control->settle();
                        completer.settle();
                        local->settle();
                      }});

@@ -22,5 +22,6 @@ Command status_command();
 Command plan_command();
 Command drain_command();
 Command token_command();
+Command keys_command();
 
 }  // namespace tessera::app

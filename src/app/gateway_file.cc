@@ -8,6 +8,8 @@
 #include "base/config.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "base/secrets.h"
+#include "obs/log.h"
 
 namespace tessera::app {
 namespace {
@@ -16,7 +18,19 @@ std::filesystem::path path() {
   return std::filesystem::path(tessera_home()) / "state" / "gateway.json";
 }
 
+constexpr std::string_view kAdminPrefix = "adm_";
+constexpr size_t kAdminKeyBytes = 32;
+
 }  // namespace
+
+Result<std::string> keep_admin_key() {
+  if (Result<GatewayAddress> kept = read_gateway_file(); kept.ok() && kept->api_key.starts_with(kAdminPrefix))
+    return kept->api_key;
+  TESSERA_ASSIGN_OR_RETURN(const std::string drawn, random_text(kAdminKeyBytes));
+  const std::string key = std::string(kAdminPrefix) + drawn;
+  TESSERA_RETURN_IF_ERROR(write_gateway_file({"", key}));
+  return key;
+}
 
 Status write_gateway_file(const GatewayAddress& address) {
   std::error_code error;
@@ -26,6 +40,11 @@ Status write_gateway_file(const GatewayAddress& address) {
       write_file_atomic(path(), dump_json(Json{{"url", address.url}, {"api_key", address.api_key}}));
   ::umask(old);
   return status;
+}
+
+void publish_gateway(const std::string& url, const std::string& admin_key) {
+  if (Status kept = write_gateway_file({url, admin_key}); !kept.ok())
+    obs::log_warn("gateway", "other verbs will not find this gateway", {{"error", kept.message()}});
 }
 
 Result<GatewayAddress> read_gateway_file() {

@@ -49,9 +49,10 @@ void stop_serving(const HttpOptions& options, gateway::HttpFront& front, net::Ht
 }  // namespace
 
 Status check_http_options(const HttpOptions& options) {
-  if (!is_loopback(options.host) && options.api_keys.empty())
+  if (!is_loopback(options.host) && options.api_keys.empty() && !options.require_key)
     return invalid_argument("--host " + options.host +
-                            " lets other machines in: give --api-key KEY as well, or listen on 127.0.0.1");
+                            " lets other machines in: give --api-key KEY or --require-key as well, or listen "
+                            "on 127.0.0.1");
   if (options.port < 0 || options.port > 65535) return invalid_argument("--port is between 0 and 65535");
   if (options.io_threads < 1 || options.io_threads > 64)
     return invalid_argument("--io-threads is between 1 and 64");

@@ -17,6 +17,7 @@ struct HttpOptions {
   std::string host = "127.0.0.1";
   int port = 8080;
   std::vector<std::string> api_keys;
+  bool require_key = false;
   std::string tls_cert, tls_key;
   std::vector<std::string> cors_origins;
   int shutdown_timeout = 60;
@@ -26,9 +27,10 @@ struct HttpOptions {
   std::string log_file;
   template <typename V>
   void fields(V& v) {
-    v("host", host, "address to listen on; another than loopback needs --api-key");
+    v("host", host, "address to listen on; another than loopback needs --api-key or --require-key");
     v("port", port, "port to listen on; 0 = any free one");
-    v("api-key", api_keys, "a key that opens the API; repeat for several");
+    v("api-key", api_keys, "a key that opens the API to an administrator; repeat for several");
+    v("require-key", require_key, "nobody comes in without a key: one of `tessera keys`, or --api-key's");
     v("tls-cert", tls_cert, "PEM certificate: serves HTTPS");
     v("tls-key", tls_key, "PEM key of the certificate");
     v("cors-origin", cors_origins, "a web page's origin that may call, or *; repeat for several");

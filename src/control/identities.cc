@@ -6,6 +6,7 @@
 
 #include "base/sha256.h"
 #include "core/identity_name.h"
+#include "store/transact.h"
 
 namespace tessera::control {
 namespace {
@@ -163,19 +164,6 @@ Status was_revoked(const WorkerIdentity& worker) {
                                        (worker.revoked_reason.empty() ? "" : ": " + worker.revoked_reason)};
 }
 
-// Runs `body` in a transaction and hands out its value.
-template <typename T, typename Body>
-Result<T> transact(store::Database& database, Body&& body) {
-  std::optional<T> value;
-  TESSERA_RETURN_IF_ERROR(database.transaction([&](Statements& sql) -> Status {
-    Result<T> result = body(sql);
-    if (!result.ok()) return result.status();
-    value = std::move(*result);
-    return {};
-  }));
-  return std::move(*value);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Identities>> Identities::open(store::Database& database, const Clock& clock) {
@@ -193,7 +181,7 @@ Result<TokenRecord> Identities::redeem_token(std::string_view secret) {
   const Digest hash = sha256(as_bytes(secret));
   const int64_t now_ms = clock_.unix_time_ms();
   auto denied = [](std::string why) { return Status(Code::kPermissionDenied, std::move(why)); };
-  return transact<TokenRecord>(database_, [&](Statements& sql) -> Result<TokenRecord> {
+  return store::transact<TokenRecord>(database_, [&](Statements& sql) -> Result<TokenRecord> {
     const std::string id = token_id(hash);
     TESSERA_ASSIGN_OR_RETURN(
         const Rows found,
@@ -223,7 +211,7 @@ Status Identities::revoke_token(const std::string& id) {
 
 Result<TokenRecord> Identities::rotate_token(const std::string& id, std::string_view new_secret,
                                              TokenTerms terms) {
-  return transact<TokenRecord>(database_, [&](Statements& sql) -> Result<TokenRecord> {
+  return store::transact<TokenRecord>(database_, [&](Statements& sql) -> Result<TokenRecord> {
     TESSERA_RETURN_IF_ERROR(revoke_token_in(sql, id));
     TESSERA_ASSIGN_OR_RETURN(const Rows old, sql.execute("SELECT note FROM join_tokens WHERE id = $1", {id}));
     if (terms.note.empty()) terms.note = text_at(old.rows.at(0), 0);
@@ -255,7 +243,7 @@ Result<WorkerIdentity> Identities::admit(const std::string& wanted_name, const s
   const std::string& asked = proven_name.empty() ? wanted_name : proven_name;
   TESSERA_RETURN_IF_ERROR(check_identity_name(asked));
   const int64_t now_ms = clock_.unix_time_ms();
-  return transact<WorkerIdentity>(database_, [&](Statements& sql) -> Result<WorkerIdentity> {
+  return store::transact<WorkerIdentity>(database_, [&](Statements& sql) -> Result<WorkerIdentity> {
     if (!proven_name.empty()) {
       TESSERA_ASSIGN_OR_RETURN(std::optional<WorkerIdentity> known, look_up(sql, proven_name));
       if (known && known->revoked) return was_revoked(*known);
@@ -381,7 +369,7 @@ Result<std::vector<FailoverRecord>> Identities::failovers(int limit, const std::
 // --- shared by gateways ----------------------------------------------------------------------------------
 
 Result<std::string> Identities::keep_secret(const std::string& name, std::string_view fresh) {
-  return transact<std::string>(database_, [&](Statements& sql) -> Result<std::string> {
+  return store::transact<std::string>(database_, [&](Statements& sql) -> Result<std::string> {
     TESSERA_RETURN_IF_ERROR(
         sql.execute("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
                     {name, to_blob(fresh)})

@@ -2,14 +2,10 @@
 
 #include <strings.h>
 
+#include "base/secrets.h"
+
 namespace tessera::gateway {
 namespace {
-
-bool same_digest(const Digest& a, const Digest& b) {
-  uint8_t difference = 0;
-  for (size_t i = 0; i < a.size(); ++i) difference |= a[i] ^ b[i];
-  return difference == 0;
-}
 
 api::CallerPtr administrator(std::string key) {
   auto caller = std::make_shared<api::Caller>();
@@ -53,7 +49,7 @@ api::CallerPtr StaticKeys::find(const std::string& key) const {
   const Digest digest = sha256(as_bytes(key));
   api::CallerPtr found;
   for (const Entry& entry : keys_)
-    if (same_digest(entry.digest, digest)) found = entry.caller;
+    if (same_secret(entry.digest, digest)) found = entry.caller;
   return found;
 }
 

@@ -164,6 +164,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
 
   control::Coordinator& coordinator() override { return *coordinator_; }
   control::Identities& identities() override { return *identities_; }
+  store::Database& database() override { return *database_; }
 
  private:
   struct Serving {

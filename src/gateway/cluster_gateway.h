@@ -13,6 +13,7 @@
 #include "cluster/session_manager.h"
 #include "control/coordinator.h"
 #include "control/identities.h"
+#include "store/database.h"
 #include "wire/relay.h"
 
 namespace tessera::gateway {
@@ -66,6 +67,7 @@ class ClusterGateway {
 
   virtual control::Coordinator& coordinator() = 0;
   virtual control::Identities& identities() = 0;
+  virtual store::Database& database() = 0;
 };
 
 }  // namespace tessera::gateway

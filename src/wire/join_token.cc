@@ -1,17 +1,15 @@
 #include "wire/join_token.h"
 
-#include <openssl/rand.h>
-
 #include <cstring>
 #include <ctime>
 
 #include "base/bytes.h"
+#include "base/secrets.h"
 #include "wire/address.h"
 
 namespace tessera::wire {
 namespace {
 
-constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 constexpr std::string_view kScheme = "tessera://";
 constexpr uint8_t kVersion = 1;
 constexpr size_t kChecksumBytes = 4;
@@ -33,43 +31,6 @@ std::string utc_text(int64_t unix_s) {
 }
 
 }  // namespace
-
-std::string base64url(std::span<const uint8_t> bytes) {
-  std::string out;
-  uint32_t buffer = 0;
-  int bits = 0;
-  for (uint8_t byte : bytes) {
-    buffer = buffer << 8 | byte;
-    for (bits += 8; bits >= 6; bits -= 6) out += kAlphabet[(buffer >> (bits - 6)) & 63];
-  }
-  if (bits > 0) out += kAlphabet[(buffer << (6 - bits)) & 63];
-  return out;
-}
-
-Result<std::string> base64url_decode(std::string_view text) {
-  std::string out;
-  uint32_t buffer = 0;
-  int bits = 0;
-  for (char c : text) {
-    const size_t value = kAlphabet.find(c);
-    if (value == std::string_view::npos) return invalid_argument("not base64url");
-    buffer = buffer << 6 | static_cast<uint32_t>(value);
-    bits += 6;
-    if (bits >= 8) {
-      bits -= 8;
-      out += static_cast<char>(buffer >> bits & 255);
-    }
-  }
-  if (bits >= 6 || (buffer & ((1u << bits) - 1)) != 0) return invalid_argument("not base64url: cut short");
-  return out;
-}
-
-Result<std::string> random_bytes(size_t count) {
-  std::string bytes(count, '\0');
-  if (RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(count)) != 1)
-    return internal_error("the system gives no random numbers");
-  return bytes;
-}
 
 Result<JoinToken> JoinToken::make(int64_t expires_unix_s, const Digest& ca_sha256) {
   JoinToken token;

@@ -32,11 +32,4 @@ struct JoinUrl {
 // "tessera://HOST:PORT/TOKEN".
 Result<JoinUrl> parse_join_url(std::string_view url, int64_t now_unix_s);
 
-std::string base64url(std::span<const uint8_t> bytes);
-// InvalidArgument unless `text` is the canonical encoding of something.
-Result<std::string> base64url_decode(std::string_view text);
-
-// Fresh random bytes of the operating system's quality.
-Result<std::string> random_bytes(size_t count);
-
 }  // namespace tessera::wire

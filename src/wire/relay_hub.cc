@@ -5,6 +5,7 @@
 #include <deque>
 #include <vector>
 
+#include "base/secrets.h"
 #include "core/identity_name.h"
 #include "obs/log.h"
 #include "wire/channel.h"
@@ -19,8 +20,7 @@ constexpr size_t kMaxChunk = 256 << 10;  // of a tunnel, framing included
 constexpr size_t kMaxOffers = 256;       // that wait for a worker to read them
 
 Result<std::string> new_tunnel_id() {
-  TESSERA_ASSIGN_OR_RETURN(std::string bytes, random_bytes(16));
-  return base64url({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  return random_text(16);
 }
 
 bool parse_chunk(const grpc::ByteBuffer& buffer, pb::RelayChunk& chunk) {
