@@ -1,6 +1,6 @@
-// The relational database behind the control plane. Statements are written in what SQLite and PostgreSQL
-// share: parameters $1, $2, …, INSERT … ON CONFLICT, RETURNING; tables in SQLite's types with STRICT (an
-// implementation for another database translates the type names).
+// The relational database behind the control plane. Statements are written once, in what SQLite and
+// PostgreSQL share: parameters $1, $2, …, INSERT … ON CONFLICT, RETURNING; keywords in capitals, names not;
+// tables in SQLite's types with STRICT (sql_text.h translates them); text compares by its bytes.
 #pragma once
 
 #include <functional>
@@ -31,8 +31,11 @@ class Statements {
 class Database : public Statements {
  public:
   // All of it or nothing: commits when `body` returns ok, else rolls back and returns its status. What has
-  // committed survives kill -9 and power loss. `body` uses the Statements it is given: calling the database
-  // itself, from any thread that `body` waits for, would wait for ever.
+  // committed survives kill -9 and power loss. Transactions take turns, also those of other processes, so
+  // that one may read and then write what it read; an execute() of another process may come between. A
+  // statement that failed spoils the transaction: the rest fails likewise and nothing of it stays. `body`
+  // uses the Statements it is given: calling the database itself, from any thread that `body` waits for,
+  // would wait for ever.
   virtual Status transaction(const std::function<Status(Statements&)>& body) = 0;
   // For messages: the file or the server; no passwords.
   virtual const std::string& description() const = 0;

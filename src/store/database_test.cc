@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "store/sqlite_database.h"
-#include "store/test_util.h"
+#include "store/test_servers.h"
 
 namespace tessera::store {
 namespace {
@@ -17,11 +17,13 @@ using ::testing::HasSubstr;
 struct Implementation {
   const char* name;
   std::function<Result<std::unique_ptr<Database>>(const std::filesystem::path& folder)> open;
+  std::function<std::string()> missing = [] { return std::string(); };  // why it cannot be tested here
 };
 
 class DatabaseConformance : public ::testing::TestWithParam<Implementation> {
  protected:
   void SetUp() override {
+    if (const std::string missing = GetParam().missing(); !missing.empty()) GTEST_SKIP() << missing;
     auto opened = GetParam().open(folder_.path());
     ASSERT_TRUE(opened.ok()) << opened.status().to_string();
     database_ = std::move(*opened);
@@ -122,6 +124,47 @@ TEST_P(DatabaseConformance, TransactionsAreAllOrNothing) {
   must("INSERT INTO item (name) VALUES ('f')");  // the database works on
 }
 
+TEST_P(DatabaseConformance, AFailedStatementSpoilsItsTransaction) {
+  must("INSERT INTO item (name) VALUES ('a')");
+  const Status status = database_->transaction([](Statements& sql) -> Status {
+    EXPECT_TRUE(sql.execute("INSERT INTO item (name) VALUES ('b')").ok());
+    EXPECT_EQ(sql.execute("INSERT INTO item (name) VALUES ('a')").status().code(), Code::kInvalidArgument);
+    EXPECT_EQ(sql.execute("SELECT 1").status().code(), Code::kInvalidArgument);
+    EXPECT_EQ(sql.script("DELETE FROM item").code(), Code::kInvalidArgument);
+    return {};  // the body has overlooked it
+  });
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_EQ(count(), 1);
+}
+
+TEST_P(DatabaseConformance, RowsNumberThemselvesAndGoWithWhatTheyBelongTo) {
+  ASSERT_TRUE(database_
+                  ->script("CREATE TABLE part (item INTEGER NOT NULL REFERENCES item (id) ON DELETE CASCADE, "
+                           "n INTEGER NOT NULL DEFAULT 7, PRIMARY KEY (item, n)) STRICT; "
+                           "CREATE INDEX parts ON part (n) WHERE n > 3")
+                  .ok());
+  const int64_t first = integer_at(must("INSERT INTO item (name) VALUES ('a') RETURNING id").rows.at(0), 0);
+  const int64_t second = integer_at(must("INSERT INTO item (name) VALUES ('b') RETURNING id").rows.at(0), 0);
+  EXPECT_GT(second, first);
+  must("INSERT INTO part (item) VALUES ($1)", {second});
+  EXPECT_EQ(database_->execute("INSERT INTO part (item) VALUES ($1)", {second + 1}).status().code(),
+            Code::kInvalidArgument);
+  EXPECT_EQ(must("UPDATE part SET n = n + 1 WHERE n = $1 RETURNING n", {7}).rows,
+            (std::vector<Row>{{int64_t{8}}}));
+  must("DELETE FROM item WHERE id = $1", {second});
+  EXPECT_EQ(integer_at(must("SELECT count(*) FROM part").rows.at(0), 0), 0);
+}
+
+TEST_P(DatabaseConformance, TextIsOrderedByItsBytesAndNullsAreComparedAsSuch) {
+  must("INSERT INTO item (name) VALUES ('b'), ('B'), ('a'), ('ä')");
+  EXPECT_EQ(must("SELECT name FROM item WHERE name > $1 ORDER BY name LIMIT $2", {"B", 2}).rows,
+            (std::vector<Row>{{"a"}, {"b"}}));
+  must("UPDATE item SET weight = $1 WHERE name = 'a'", {std::monostate{}});
+  must("UPDATE item SET weight = $1 WHERE name = 'b'", {2.5});
+  EXPECT_EQ(must("SELECT coalesce(sum(weight), 0.0), count(weight) FROM item").rows[0],
+            (Row{2.5, int64_t{1}}));
+}
+
 TEST_P(DatabaseConformance, ThreadsTakeTurns) {
   must("INSERT INTO item (name, weight) VALUES ('sum', 0)");
   std::vector<std::thread> threads;
@@ -169,8 +212,11 @@ TEST_P(DatabaseConformance, AFailedMigrationLeavesNothing) {
 
 INSTANTIATE_TEST_SUITE_P(
     Implementations, DatabaseConformance,
-    ::testing::Values(Implementation{"SqliteFile", [](auto& folder) { return open_sqlite(folder / "t.db"); }},
-                      Implementation{"SqliteMemory", [](auto&) { return open_sqlite(":memory:"); }}),
+    ::testing::Values(
+        Implementation{"SqliteFile", [](auto& folder) { return open_sqlite(folder / "t.db"); }},
+        Implementation{"SqliteMemory", [](auto&) { return open_sqlite(":memory:"); }},
+        Implementation{"Postgres", [](auto&) { return open_postgres(shared_server<TestPostgres>().fresh()); },
+                       [] { return shared_server<TestPostgres>().missing(); }}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

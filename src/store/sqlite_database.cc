@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/mutex.h"
+#include "store/transaction.h"
 
 namespace tessera::store {
 namespace {
@@ -129,7 +130,9 @@ class Session final : public Statements {
           sqlite3_exec(connection, "ROLLBACK", nullptr, nullptr, nullptr);
       }
     } rollback{connection_.get()};
-    TESSERA_RETURN_IF_ERROR(body(*this));
+    TransactionStatements statements(*this);
+    TESSERA_RETURN_IF_ERROR(body(statements));
+    TESSERA_RETURN_IF_ERROR(statements.failure());
     return script("COMMIT");
   }
 

@@ -44,4 +44,8 @@ struct MemoryStateOptions {
 // Within one process. The clock outlives it.
 std::unique_ptr<State> make_memory_state(const Clock& clock, MemoryStateOptions options = {});
 
+// `shared`, and while that is away or full a state in memory: limits and leases are then each gateway's own.
+// Both references outlive it.
+std::unique_ptr<State> make_fallback_state(State& shared, const Clock& clock);
+
 }  // namespace tessera::store
