@@ -16,7 +16,9 @@
 #include "gateway/cluster_metrics.h"
 #include "gateway/cluster_routes.h"
 #include "gateway/session_completer.h"
+#include "gateway/storage_watch.h"
 #include "obs/log.h"
+#include "store/redis_state.h"
 
 namespace tessera::app {
 namespace {
@@ -37,6 +39,8 @@ struct GatewayOptions : HttpOptions {
   int lease = 3000;
   int failover_timeout = 60;
   int token_hours = 24;
+  std::string database;
+  std::string redis;
   template <typename V>
   void fields(V& v) {
     v("model", models, "a model to serve, as for `tessera serve`; repeat for several");
@@ -53,6 +57,9 @@ struct GatewayOptions : HttpOptions {
     v("lease", lease, "milliseconds of silence after which a worker counts as lost");
     v("failover-timeout", failover_timeout, "seconds that a stream waits for a substitute worker");
     v("token-hours", token_hours, "hours that a join token is valid");
+    v("database", database,
+      "postgresql://USER:PASSWORD@HOST/NAME that holds the state of several gateways; default: a file");
+    v("redis", redis, "redis://[USER:PASSWORD@]HOST[:PORT][/N] that several gateways share limits in");
     HttpOptions::fields(v);
   }
 };
@@ -157,6 +164,12 @@ void publish_relay_gauges(obs::Metrics& metrics, gateway::ClusterGateway& cluste
   });
 }
 
+// Null without a url. One that does not answer now may do so later.
+Result<std::unique_ptr<store::State>> open_shared_state(const std::string& url) {
+  if (url.empty()) return std::unique_ptr<store::State>();
+  return store::open_redis(url);
+}
+
 Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
   gateway::ClusterGatewayOptions cluster_options;
   cluster_options.home = tessera_home();
@@ -166,9 +179,13 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
   cluster_options.lease = std::chrono::milliseconds(options.lease);
   cluster_options.token_life = std::chrono::hours(options.token_hours);
   cluster_options.failover_timeout = std::chrono::seconds(options.failover_timeout);
+  cluster_options.database_url = options.database;
   obs::Metrics metrics;
   obs::Health health;
+  TESSERA_ASSIGN_OR_RETURN(auto redis, open_shared_state(options.redis));
   TESSERA_ASSIGN_OR_RETURN(auto cluster, gateway::ClusterGateway::start(cluster_options));
+  const gateway::StorageWatch watch(options.database.empty() ? nullptr : &cluster->database(), redis.get(),
+                                    health);
   publish_relay_gauges(metrics, *cluster);
   ServedModels models(options, *cluster, metrics);
   for (const std::string& name : options.models) TESSERA_RETURN_IF_ERROR(models.load(name));

@@ -14,6 +14,7 @@
 #include "core/identity_name.h"
 #include "gateway/model_files.h"
 #include "obs/log.h"
+#include "store/postgres_database.h"
 #include "store/sqlite_database.h"
 #include "wire/address.h"
 #include "wire/control_server.h"
@@ -45,7 +46,9 @@ class ClusterGatewayImpl final : public ClusterGateway,
   }
 
   Status open() {
-    TESSERA_ASSIGN_OR_RETURN(database_, store::open_sqlite(options_.home / "state" / "tessera.db"));
+    TESSERA_ASSIGN_OR_RETURN(database_, options_.database_url.empty()
+                                            ? store::open_sqlite(options_.home / "state" / "tessera.db")
+                                            : store::open_postgres(options_.database_url));
     TESSERA_ASSIGN_OR_RETURN(identities_, control::Identities::open(*database_, clock_));
     const int64_t now = clock_.unix_time_ms() / 1000;
     wire::CertificateAuthority::Options certificates;

@@ -20,6 +20,7 @@ namespace tessera::gateway {
 
 struct ClusterGatewayOptions {
   std::filesystem::path home;           // TESSERA_HOME: tls/, state/
+  std::string database_url;             // PostgreSQL; empty: SQLite in state/
   std::string listen = "0.0.0.0:8443";  // control port
   std::string advertise;                // "HOST[:PORT],…" of the join command; empty: this machine's name
   std::string version;

@@ -43,6 +43,16 @@ net::HttpResponse not_here(const RouteTable::Match& match, const std::string& pa
   return response;
 }
 
+// The process lives; what it does without meanwhile.
+Json health_json(const obs::Health& health) {
+  Json json{{"status", "ok"}};
+  for (const auto& [part, reason] : health.degraded()) {
+    json["status"] = "degraded";
+    json["degraded"][part] = reason;
+  }
+  return json;
+}
+
 Json routes_json(const RouteTable& table) {
   Json routes = Json::array();
   for (const Route& route : table.all())
@@ -94,7 +104,7 @@ std::vector<Route> HttpFront::own_routes() {
       {.method = "GET",
        .path = "/health",
        .access = Access::kOpen,
-       .run = [](const Call& c) { c.answer(json_body(R"({"status":"ok"})")); },
+       .run = [this](const Call& c) { c.answer(json_body(dump_json(health_json(readiness_.health())))); },
        .quiet = true},
       {.method = "GET",
        .path = "/ready",

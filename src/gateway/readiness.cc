@@ -79,4 +79,8 @@ void Readiness::check(Callback callback) {
   });
 }
 
+const obs::Health& Readiness::health() const {
+  return state_->health;
+}
+
 }  // namespace tessera::gateway

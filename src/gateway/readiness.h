@@ -33,6 +33,7 @@ class Readiness {
 
   // ok, or Unavailable with the stage that fails. Within this call or later.
   void check(Callback callback);
+  const obs::Health& health() const;
 
  private:
   struct State;

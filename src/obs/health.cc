@@ -6,7 +6,12 @@ namespace tessera::obs {
 
 void Health::set(const std::string& component, bool ok, std::string reason) {
   MutexLock lock(mutex_);
-  components_[component] = {ok, ok ? std::string() : std::move(reason)};
+  components_[component] = {ok, ok ? std::string() : std::move(reason), false};
+}
+
+void Health::set_optional(const std::string& component, bool ok, std::string reason) {
+  MutexLock lock(mutex_);
+  components_[component] = {ok, ok ? std::string() : std::move(reason), true};
 }
 
 void Health::remove(const std::string& component) {
@@ -17,14 +22,24 @@ void Health::remove(const std::string& component) {
 bool Health::ready(std::string* why) const {
   MutexLock lock(mutex_);
   std::string problems;
+  bool any = false;
   for (const auto& [name, component] : components_) {
-    if (component.ok) continue;
+    any = any || !component.optional;
+    if (component.ok || component.optional) continue;
     if (!problems.empty()) problems += "; ";
     problems += name + ": " + (component.reason.empty() ? "not ready" : component.reason);
   }
-  if (components_.empty()) problems = "nothing has started yet";
+  if (!any) problems = "nothing has started yet";
   if (why) *why = problems;
   return problems.empty();
+}
+
+std::vector<std::pair<std::string, std::string>> Health::degraded() const {
+  MutexLock lock(mutex_);
+  std::vector<std::pair<std::string, std::string>> parts;
+  for (const auto& [name, component] : components_)
+    if (component.optional && !component.ok) parts.emplace_back(name, component.reason);
+  return parts;
 }
 
 }  // namespace tessera::obs

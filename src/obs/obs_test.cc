@@ -184,6 +184,18 @@ TEST(Trace, MemorySinkKeepsTheNewest) {
   EXPECT_EQ(spans[1].name, "c");
 }
 
+TEST(Health, OptionalPartsOnlyDegrade) {
+  Health health;
+  health.set_optional("redis", false, "away");
+  EXPECT_FALSE(health.ready());  // nothing has started yet
+  health.set("model", true);
+  EXPECT_TRUE(health.ready());
+  ASSERT_EQ(health.degraded().size(), 1u);
+  EXPECT_EQ(health.degraded()[0], (std::pair<std::string, std::string>("redis", "away")));
+  health.set_optional("redis", true, "away");
+  EXPECT_TRUE(health.degraded().empty());
+}
+
 TEST(Health, ReadyWhenEveryPartIs) {
   Health health;
   std::string why;
