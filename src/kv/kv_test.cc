@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <map>
 #include <random>
 
 #include "core/prefix_hash.h"
+#include "kv/block_index.h"
 #include "kv/block_pool.h"
 #include "kv/prefix_tree.h"
 
@@ -34,6 +36,42 @@ void run_sequence(BlockPool& pool, PrefixTree& tree, PageTable& table, const std
     const PageId canonical = tree.insert(parent, hashes[static_cast<size_t>(i)], table[i]);
     if (canonical != table[i]) table.replace(i, canonical);
   }
+}
+
+// Digests of which many share the bytes that decide where they go.
+Digest crowded(uint8_t crowd, uint8_t which) {
+  Digest digest{};
+  digest[0] = crowd;
+  digest[31] = which;
+  return digest;
+}
+
+TEST(BlockIndex, FindsWhatAnOrdinaryMapFinds) {
+  constexpr int32_t kPages = 61;
+  BlockIndex index(kPages);
+  std::map<Digest, PageId> expected;
+  std::vector<std::optional<Digest>> held(kPages);
+  std::mt19937 random(1);
+  for (int step = 0; step < 20000; ++step) {
+    const auto page = static_cast<PageId>(random() % kPages);
+    std::optional<Digest>& digest = held[static_cast<size_t>(page)];
+    if (digest) {
+      EXPECT_TRUE(index.holds(page));
+      index.erase(page);
+      expected.erase(*digest);
+      digest.reset();
+    } else {
+      const Digest fresh = crowded(random() % 5, random() % 64);
+      auto [at, added] = expected.try_emplace(fresh, page);
+      EXPECT_EQ(index.find_or_add(fresh, page), added ? -1 : at->second);
+      if (added) digest = fresh;
+    }
+    const Digest asked = crowded(random() % 5, random() % 64);
+    const auto at = expected.find(asked);
+    ASSERT_EQ(index.find(asked), at == expected.end() ? -1 : at->second) << "after step " << step;
+    ASSERT_EQ(index.size(), static_cast<int32_t>(expected.size()));
+  }
+  for (const auto& [digest, page] : expected) EXPECT_EQ(index.find(digest), page);
 }
 
 TEST(BlockPool, PagesAreFreeUsedOrCached) {

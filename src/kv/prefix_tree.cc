@@ -28,8 +28,10 @@ std::unique_ptr<EvictionPolicy> make_lru_policy() {
 }
 
 PrefixTree::PrefixTree(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy)
-    : pool_(pool), policy_(std::move(policy)), nodes_(static_cast<size_t>(pool.total())) {
-  pages_by_hash_.reserve(nodes_.size());
+    : pool_(pool),
+      policy_(std::move(policy)),
+      nodes_(static_cast<size_t>(pool.total())),
+      index_(pool.total()) {
   pool_.set_listener(this);
 }
 
@@ -40,23 +42,22 @@ PrefixTree::~PrefixTree() {
 std::vector<PageId> PrefixTree::match(std::span<const Digest> hashes) {
   std::vector<PageId> pages;
   for (const Digest& hash : hashes) {
-    auto found = pages_by_hash_.find(hash);
-    if (found == pages_by_hash_.end()) break;
-    pool_.ref(found->second);
-    pages.push_back(found->second);
+    const PageId page = index_.find(hash);
+    if (page < 0) break;
+    pool_.ref(page);
+    pages.push_back(page);
   }
   return pages;
 }
 
 PageId PrefixTree::insert(PageId parent, const Digest& hash, PageId page) {
-  auto [found, added] = pages_by_hash_.try_emplace(hash, page);
-  if (!added) {
-    if (found->second != page) pool_.ref(found->second);
-    return found->second;
+  if (const PageId before = index_.find_or_add(hash, page); before >= 0) {
+    if (before != page) pool_.ref(before);
+    return before;
   }
   Node& fresh = node(page);
   TESSERA_CHECK(!fresh.present, "a page stands for two blocks");
-  fresh = Node{.hash = hash, .present = true};
+  fresh = Node{.present = true};
   if (parent >= 0) {
     TESSERA_CHECK(node(parent).present && pool_.refs(parent) > 0, "a block inserted below none that is held");
     fresh.parent = parent;
@@ -71,7 +72,7 @@ bool PrefixTree::evict_one() {
   if (!page) return false;
   Node& leaf = node(*page);
   policy_->remove(*page, leaf.last_use);
-  pages_by_hash_.erase(leaf.hash);
+  index_.erase(*page);
   if (leaf.parent >= 0) {
     Node& above = node(leaf.parent);
     if (--above.children == 0 && above.idle) policy_->add(leaf.parent, above.last_use);
@@ -104,8 +105,7 @@ bool PrefixTree::check() const {
     if (!n.present) continue;
     ++present;
     if (n.idle != (pool_.refs(id) == 0)) return false;
-    auto found = pages_by_hash_.find(n.hash);
-    if (found == pages_by_hash_.end() || found->second != id) return false;
+    if (!index_.holds(id)) return false;
     if (n.parent < 0) continue;
     const Node& above = nodes_[static_cast<size_t>(n.parent)];
     if (!above.present || (above.idle && !n.idle)) return false;

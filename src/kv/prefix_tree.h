@@ -2,14 +2,13 @@
 // has already been.
 #pragma once
 
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "base/sha256.h"
+#include "kv/block_index.h"
 #include "kv/block_pool.h"
 
 namespace tessera::kv {
@@ -51,27 +50,18 @@ class PrefixTree final : public IdleListener {
   // Frees the policy's victim; false when no page is cached.
   bool evict_one();
 
-  int32_t size() const { return static_cast<int32_t>(pages_by_hash_.size()); }
+  int32_t size() const { return index_.size(); }
   // True when every node's page is kept, parents exist and child counts agree.
   bool check() const;
 
  private:
   struct Node {
-    Digest hash{};
     PageId parent = -1;  // -1: first block
     int32_t children = 0;
     bool present = false;
     bool idle = false;
     uint64_t last_use = 0;
   };
-  struct DigestHash {
-    size_t operator()(const Digest& digest) const {
-      size_t value;  // a digest's bytes are as good as any hash of them
-      std::memcpy(&value, digest.data(), sizeof value);
-      return value;
-    }
-  };
-
   void on_idle(PageId page) override;
   void on_busy(PageId page) override;
   Node& node(PageId page) { return nodes_[static_cast<size_t>(page)]; }
@@ -79,7 +69,7 @@ class PrefixTree final : public IdleListener {
   BlockPool& pool_;
   const std::unique_ptr<EvictionPolicy> policy_;
   std::vector<Node> nodes_;  // by page: a page stands for one block at most
-  std::unordered_map<Digest, PageId, DigestHash> pages_by_hash_;
+  BlockIndex index_;
   uint64_t clock_ = 0;
 };
 
