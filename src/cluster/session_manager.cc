@@ -23,7 +23,7 @@ SessionManager::SessionManager(SessionManagerOptions options, MessageSink& trans
 
 Result<SessionId> SessionManager::submit(SessionRequest request, std::shared_ptr<SessionObserver> observer) {
   if (request.prompt.empty()) return invalid_argument("the prompt has no tokens");
-  if (waiting_.fetch_add(1) >= static_cast<int64_t>(options_.max_waiting) && !request.of_begun_answer) {
+  if (waiting_.fetch_add(1) >= static_cast<int64_t>(options_.max_waiting) && !request.of_begun_answer()) {
     waiting_.fetch_sub(1);
     return resource_exhausted("too many requests are waiting (" + std::to_string(options_.max_waiting) +
                               "); try again later");
@@ -131,7 +131,7 @@ void SessionManager::find_route(Session& session) {
     take_route(session, std::move(choice).value());
     return;
   }
-  const bool may_wait = session.epoch > 0 || session.request.of_begun_answer || options_.wait_for_route;
+  const bool may_wait = session.epoch > 0 || session.request.of_begun_answer() || options_.wait_for_route;
   if (session.state == State::kWaiting) session.state = State::kOpening;  // the queue counts it no more
   if (choice.status().code() != Code::kUnavailable || !may_wait || options_.failover_timeout.count() == 0) {
     fail(session.id, choice.status());
@@ -311,6 +311,7 @@ void SessionManager::move_away(const std::string& worker) {
 
 void SessionManager::routes_changed() {
   executor_.post([this] {
+    if (broken_.load() == 0) return;  // nearly always: not a look at every session for every change
     std::vector<SessionId> broken;
     for (const auto& [id, session] : sessions_)
       if (session->state == State::kBroken) broken.push_back(id);

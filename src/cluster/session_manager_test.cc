@@ -153,7 +153,7 @@ TEST_F(SessionManagerTest, WaitsForRoomInOrderAndRefusesPastTheBound) {
   request.prompt = {4};
   EXPECT_EQ(manager_.submit(request, third).status().code(), Code::kResourceExhausted);
   SessionRequest further = request;
-  further.of_begun_answer = true;
+  further.answer_begun = std::make_shared<std::atomic<bool>>(true);
   const Result<SessionId> taken = manager_.submit(further, std::make_shared<Recorder>());
   ASSERT_TRUE(taken.ok()) << "its answer is under way";
   manager_.cancel(*taken);
@@ -346,7 +346,7 @@ TEST_F(FailoverTest, AFurtherChoiceOfAnAnswerThatHasBegunIsNotRefused) {
   const auto submit = [&](bool begun, std::shared_ptr<Recorder> heard) {
     SessionRequest request;
     request.prompt = {1, 2};
-    request.of_begun_answer = begun;
+    request.answer_begun = std::make_shared<std::atomic<bool>>(begun);
     ASSERT_TRUE(failover_.submit(std::move(request), std::move(heard)).ok());
     executor_.run();
   };

@@ -80,16 +80,23 @@ void Completion::prepare() {
     fail(error);
     return;
   }
-  api::CompletionSink::Start start;
-  start.system_fingerprint = model_->system_fingerprint;
-  if (request_.return_token_ids) start.prompt_token_ids = prompts_;
-  sink_->on_start(start);
   open_choices_ = static_cast<int>(prompts_.size()) * request_.n;
   choices_.resize(static_cast<size_t>(open_choices_));
   // The first choice of each prompt goes ahead; its siblings follow at its first token and find the prompt in
   // the cache.
   for (int choice = 0; choice < static_cast<int>(choices_.size()) && !over_; choice += request_.n)
     start_choice(choice);
+}
+
+// The answer's head waits for the first session that runs: until then a full queue or a missing worker is a
+// status that the client can act on, and not an error inside an answer that began well.
+void Completion::begin_answer() {
+  if (over_ || begun_->load()) return;
+  api::CompletionSink::Start start;
+  start.system_fingerprint = model_->system_fingerprint;
+  if (request_.return_token_ids) start.prompt_token_ids = prompts_;
+  begun_->store(true);
+  sink_->on_start(start);
 }
 
 void Completion::start_choice(int choice) {
@@ -110,7 +117,7 @@ void Completion::start_choice(int choice) {
   session.params.prompt_logprobs = request_.echo && session.params.top_logprobs >= 0;
   session.salt = request_.cache_salt;
   session.priority = request_.priority;
-  session.of_begun_answer = choice % request_.n != 0;
+  session.answer_begun = begun_;
   Result<SessionId> id =
       sessions_.submit(std::move(session), std::make_shared<Observer>(shared_from_this(), choice));
   if (!id.ok()) {
@@ -162,6 +169,7 @@ void Completion::finish_choice(Choice& state) {
 
 void Completion::on_started(int choice, int cached_tokens) {
   MutexLock lock(mutex_);
+  begin_answer();
   if (choice % request_.n == 0) usage_.cached_tokens += cached_tokens;
 }
 

@@ -1,6 +1,7 @@
 // One request being answered: its choices, their sessions, and the text that comes out of them.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -43,6 +44,7 @@ class Completion final : public std::enable_shared_from_this<Completion> {
   Status prepare_prompts() TESSERA_REQUIRES(mutex_);
   Status check_length(std::vector<TokenId>& ids) TESSERA_REQUIRES(mutex_);
   void start_choice(int choice) TESSERA_REQUIRES(mutex_);
+  void begin_answer() TESSERA_REQUIRES(mutex_);
   void fail(const api::ApiError& error) TESSERA_REQUIRES(mutex_);
   void fail(const Status& status) TESSERA_REQUIRES(mutex_);
   void cancel_sessions() TESSERA_REQUIRES(mutex_);
@@ -63,6 +65,8 @@ class Completion final : public std::enable_shared_from_this<Completion> {
   cluster::SessionManager& sessions_;
   const api::CompletionRequest request_;
   const std::shared_ptr<api::CompletionSink> sink_;
+  // on_start was called: from then on a refusal would cut what the client has heard, before it is a status.
+  const std::shared_ptr<std::atomic<bool>> begun_ = std::make_shared<std::atomic<bool>>(false);
   uint64_t seed_ = 0;
 
   Mutex mutex_;
