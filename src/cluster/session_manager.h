@@ -33,9 +33,9 @@ struct SessionRequest {
   SamplingParams params;
   std::string salt;
   int priority = 0;  // higher opens first; equal priorities open in order of arrival
-  // Shared by the sessions of one answer; true once its client has heard of it, then all of them wait for room
-  // and for a route as a session does whose route broke: a refusal would end what has been heard. Null: the
-  // session is an answer of its own.
+  // Shared by the sessions of one answer; true once its client has heard of it, then all of them wait for
+  // room and for a route as a session does whose route broke: a refusal would end what has been heard. Null:
+  // the session is an answer of its own.
   std::shared_ptr<const std::atomic<bool>> answer_begun = {};
 
   bool of_begun_answer() const { return answer_begun != nullptr && answer_begun->load(); }

@@ -82,7 +82,7 @@ void WorkerMember::beat() {
   heartbeat.draining = draining_;
   heartbeat.instances = host_.reports();
   heartbeat.links = host_.links();
-  if (gateway_rtt_s_ > 0) heartbeat.links.push_back({"gateway", gateway_rtt_s_, 0});
+  if (gateway_rtt_s_ > 0) heartbeat.links.push_back({std::string(kGatewayPeer), gateway_rtt_s_, 0});
   beat_at_ = clock_.now();
   link_.send(std::move(heartbeat));
   executor_.cancel(beat_timer_);

@@ -125,7 +125,7 @@ void Coordinator::on_attach(uint64_t connection, Hello hello) {
   member.alive = true;
   member.lost = Status();
   member.last_heard = clock_.now();
-  member.links.clear();
+  take_links(member, {});
   // What it hosts already goes on: after a gateway's restart, too.
   std::map<std::string, Instance> kept;
   for (const InstanceReport& report : hello.instances) {
@@ -175,7 +175,7 @@ void Coordinator::on_heartbeat(Member& member, Heartbeat heartbeat) {
     return;
   }
   member.last_heard = clock_.now();
-  member.links = std::move(heartbeat.links);
+  take_links(member, std::move(heartbeat.links));
   sink_.send(worker, HeartbeatAck{heartbeat.number});
   if (heartbeat.draining && !member.draining) {
     member.draining = true;
@@ -223,7 +223,11 @@ void Coordinator::on_heartbeat(Member& member, Heartbeat heartbeat) {
     it = gone ? member.instances.erase(it) : std::next(it);
   }
   if (failed) plan_soon(options_.settle);
-  advance();
+  // What others wait for changes only when an instance here does: most heartbeats concern this worker alone.
+  if (changed || failed)
+    advance();
+  else
+    changed = advance(worker, member);
   if (changed) tell_all_routes_changed();
 }
 
@@ -317,11 +321,9 @@ ClusterSnapshot Coordinator::snapshot() const {
                                instance.report.state == InstanceState::kReady, instance.kv_bytes,
                                instance.report.decode_step_s, instance.report.prefill_token_s});
     }
+    worker.gateway_rtt_s = member.gateway_rtt_s;
     for (const LinkReport& link : member.links) {
-      if (link.peer == "gateway")
-        worker.gateway_rtt_s = link.rtt_s;
-      else
-        snapshot.links[{name, link.peer}] = {link.rtt_s, link.bytes_per_s};
+      if (link.peer != kGatewayPeer) snapshot.links[{name, link.peer}] = {link.rtt_s, link.bytes_per_s};
     }
     snapshot.workers.push_back(std::move(worker));
   }
@@ -376,19 +378,12 @@ void Coordinator::apply(const Plan& plan) {
 // Takes every step that memory and running sessions allow by now.
 void Coordinator::advance() {
   bool changed = false;
-  std::vector<std::string> gone;
-  for (auto& [name, member] : members_) {
-    if (!member.alive) continue;
-    changed |= advance(name, member);
-    if (member.draining && member.instances.empty() && member.waiting.empty() && !member.told_to_go) {
-      member.told_to_go = true;
-      sink_.send(name, Drain{});
-    }
-  }
+  for (auto& [name, member] : members_) changed |= advance(name, member);
   if (changed) tell_all_routes_changed();
 }
 
 bool Coordinator::advance(const std::string& name, Member& member) {
+  if (!member.alive) return false;
   bool changed = false;
   const bool memory_wanted = !member.waiting.empty();
   for (auto& [id, instance] : member.instances) {
@@ -428,6 +423,10 @@ bool Coordinator::advance(const std::string& name, Member& member) {
     member.waiting.erase(member.waiting.begin());
     send_load(name, member, load);
   }
+  if (member.draining && member.instances.empty() && member.waiting.empty() && !member.told_to_go) {
+    member.told_to_go = true;
+    sink_.send(name, Drain{});
+  }
   return changed;
 }
 
@@ -447,7 +446,7 @@ void Coordinator::send_load(const std::string& worker, Member& member, const Loa
     for (const auto& [id, hosted] : other.instances)
       if (hosted.report.model == load.model && hosted.report.state == InstanceState::kReady &&
           hosted.report.blocks.first < load.blocks.last && load.blocks.first < hosted.report.blocks.last) {
-        peers.emplace_back(hop_seconds(worker, name), name + "=" + other.hello.address);
+        peers.emplace_back(hop_seconds(worker, member, name, other), name + "=" + other.hello.address);
         break;
       }
   }
@@ -465,8 +464,10 @@ void Coordinator::tell_all_routes_changed() {
 }
 
 bool Coordinator::covered_without_retiring(const Model& model) const {
-  std::vector<RouteCandidate> all = candidates(model.served.shape.name, nullptr);
-  return !cheapest_chain(all, model.served.shape.num_blocks, [](auto&, auto&) { return 0.0; }).empty();
+  const Candidates all = candidates(model.served.shape.name, nullptr);
+  return !cheapest_chain(all.costs, model.served.shape.num_blocks, [](size_t, size_t) {
+            return 0.0;
+          }).empty();
 }
 
 }  // namespace tessera::control

@@ -126,7 +126,19 @@ class Coordinator {
     int64_t lost_count = 0;
     std::map<std::string, Instance> instances;  // by id
     std::vector<LoadInstance> waiting;          // for memory that retiring instances hold
-    std::vector<LinkReport> links;
+    std::vector<LinkReport> links;              // in order of peers
+    double gateway_rtt_s = 0;
+  };
+  // Ready instances that a route may lead over, and what search_route() reads of them.
+  struct Candidates {
+    struct Owner {
+      const std::string* worker;
+      const Member* member;
+      const std::string* id;
+    };
+    std::vector<Owner> owners;
+    std::vector<RouteCandidate> costs;
+    std::string inbox(size_t index) const { return *owners[index].worker + "/" + *owners[index].id; }
   };
   class ModelRouter;
   struct Model {
@@ -151,13 +163,16 @@ class Coordinator {
   void send_load(const std::string& worker, Member& member, const LoadInstance& load);
   void tell_all_routes_changed();
   bool covered_without_retiring(const Model& model) const;
-  std::vector<RouteCandidate> candidates(const std::string& model, const cluster::RouteQuery* query) const;
-  double hop_seconds(const std::string& from, const std::string& to) const;
+  Candidates candidates(const std::string& model, const cluster::RouteQuery* query) const;
+  void take_links(Member& member, std::vector<LinkReport> links) const;
+  double hop_seconds(const std::string& from, const Member& from_member, const std::string& to,
+                     const Member& to_member) const;
   Result<cluster::RouteChoice> choose(const std::string& model, const cluster::RouteQuery& query);
   void hop_failed(const std::string& inbox, const Status& cause);
   void cool(Member& member);
   void remember_prefix(const cluster::RouteQuery& query, const std::string& model, const Route& route);
-  std::set<std::string> workers_with_prefix(const cluster::RouteQuery& query, const std::string& model) const;
+  std::vector<std::string> inboxes_with_prefix(const cluster::RouteQuery& query,
+                                               const std::string& model) const;
   ClusterView make_view() const;
 
   const CoordinatorOptions options_;

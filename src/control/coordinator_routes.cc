@@ -4,61 +4,83 @@
 #include "control/coordinator.h"
 
 namespace tessera::control {
+namespace {
+
+const auto by_peer = [](const LinkReport& a, const LinkReport& b) { return a.peer < b.peer; };
+
+const LinkReport* link_to(const std::vector<LinkReport>& links, std::string_view peer) {
+  const auto found =
+      std::lower_bound(links.begin(), links.end(), peer,
+                       [](const LinkReport& link, std::string_view p) { return link.peer < p; });
+  return found != links.end() && found->peer == peer ? &*found : nullptr;
+}
+
+// inbox == worker + "/" + id
+bool is_inbox(std::string_view inbox, std::string_view worker, std::string_view id) {
+  return inbox.size() == worker.size() + 1 + id.size() && inbox.starts_with(worker) &&
+         inbox[worker.size()] == '/' && inbox.ends_with(id);
+}
+
+}  // namespace
 
 // --- routing
 // ---------------------------------------------------------------------------------------------------------
 
-double Coordinator::hop_seconds(const std::string& from, const std::string& to) const {
-  if (from == to) return 0;
-  auto rtt_to = [this](const std::string& a, const std::string& b) -> const LinkReport* {
-    auto member = members_.find(a);
-    if (member == members_.end()) return nullptr;
-    for (const LinkReport& link : member->second.links)
-      if (link.peer == b) return &link;
-    return nullptr;
-  };
-  if (const LinkReport* link = rtt_to(from, to)) return link->rtt_s / 2;
-  if (const LinkReport* link = rtt_to(to, from)) return link->rtt_s / 2;
-  double worse = 0;
-  for (const std::string& worker : {from, to})
-    if (const LinkReport* link = rtt_to(worker, "gateway")) worse = std::max(worse, link->rtt_s / 2);
-  return worse;
+void Coordinator::take_links(Member& member, std::vector<LinkReport> links) const {
+  std::sort(links.begin(), links.end(), by_peer);
+  member.links = std::move(links);
+  const LinkReport* gateway = link_to(member.links, kGatewayPeer);
+  member.gateway_rtt_s = gateway != nullptr ? gateway->rtt_s : 0;
 }
 
-// Ready instances with their costs. Without a query: those that stay, for coverage.
-std::vector<RouteCandidate> Coordinator::candidates(const std::string& model_name,
-                                                    const cluster::RouteQuery* query) const {
+double Coordinator::hop_seconds(const std::string& from, const Member& from_member, const std::string& to,
+                                const Member& to_member) const {
+  if (&from_member == &to_member) return 0;
+  if (const LinkReport* link = link_to(from_member.links, to)) return link->rtt_s / 2;
+  if (const LinkReport* link = link_to(to_member.links, from)) return link->rtt_s / 2;
+  return std::max(from_member.gateway_rtt_s, to_member.gateway_rtt_s) / 2;
+}
+
+// Ready instances with their costs. Without a query: those that stay, for coverage. One look at each instance
+// of the cluster for every session: nothing here allocates but the result.
+Coordinator::Candidates Coordinator::candidates(const std::string& model_name,
+                                                const cluster::RouteQuery* query) const {
   // Dearer than any real hop, in this order: what is wrong with a candidate decides before what it costs.
   constexpr double kOtherClass = 1e3, kNoRoom = 1e4, kRetiring = 1e5, kCooling = 1e6;
-  std::vector<RouteCandidate> result;
+  Candidates result;
+  const auto add = [&result](const std::string& worker, const Member& member, const std::string& id,
+                             BlockRange blocks, double cost) {
+    result.owners.push_back({&worker, &member, &id});
+    result.costs.push_back({blocks, cost});
+  };
   const MonotonicTime now = clock_.now();
-  std::set<std::string> warm;
-  if (query != nullptr && query->previous == nullptr) warm = workers_with_prefix(*query, model_name);
+  std::vector<std::string> warm;
+  if (query != nullptr && query->previous == nullptr) warm = inboxes_with_prefix(*query, model_name);
   for (const auto& [name, member] : members_) {
     if (!member.alive) continue;
     for (const auto& [id, instance] : member.instances) {
       const InstanceReport& report = instance.report;
-      if (report.model != model_name || report.state != InstanceState::kReady || instance.unloading) continue;
+      if (report.state != InstanceState::kReady || instance.unloading || report.model != model_name) continue;
       if (query == nullptr) {
-        if (!instance.retiring && !member.draining)
-          result.push_back({name + "/" + id, name, report.blocks, 0});
+        if (!instance.retiring && !member.draining) add(name, member, id, report.blocks, 0);
         continue;
       }
-      const std::string inbox = name + "/" + id;
       const Hop* before = nullptr;  // the hop of these blocks on the route that is given up
       if (query->previous != nullptr)
         for (const Hop& hop : *query->previous)
           if (hop.blocks == report.blocks) before = &hop;
-      const bool stays = before != nullptr && before->worker == inbox;
+      const bool stays = before != nullptr && is_inbox(before->worker, name, id);
       if (member.draining && query->previous == nullptr) continue;  // no new sessions
-      if (!query->leaving.empty() && (query->leaving == name || query->leaving == inbox)) continue;
+      if (!query->leaving.empty() && (query->leaving == name || is_inbox(query->leaving, name, id))) continue;
       if (report.kv_tokens > 0 && query->max_length > report.kv_tokens) continue;
       double cost = report.decode_step_s;
       if (cost <= 0 && member.hello.capabilities.decode_bytes_per_s > 0)
         cost = static_cast<double>(instance.bytes - instance.kv_bytes) /
                member.hello.capabilities.decode_bytes_per_s;
       cost = std::max(cost, 1e-6 * report.blocks.size()) * (1 + 0.1 * (report.running + instance.opened));
-      if (stays || warm.count(inbox) > 0) cost *= 0.25;  // its cache is worth a queue
+      const bool is_warm = std::any_of(warm.begin(), warm.end(),
+                                       [&](const std::string& inbox) { return is_inbox(inbox, name, id); });
+      if (stays || is_warm) cost *= 0.25;  // its cache is worth a queue
       if (!stays && report.kv_tokens_free - instance.opened_tokens < query->max_length) cost += kNoRoom;
       if (before != nullptr && !stays)
         if (auto old = numerics_.find(before->worker);
@@ -66,8 +88,9 @@ std::vector<RouteCandidate> Coordinator::candidates(const std::string& model_nam
           cost += kOtherClass;
       if ((instance.retiring || member.draining) && !stays) cost += kRetiring;
       if (now < member.cool_until && !stays) cost += kCooling;
-      if (!query->failed.empty() && (query->failed == inbox || query->failed == name)) cost += kCooling;
-      result.push_back({inbox, name, report.blocks, cost});
+      if (!query->failed.empty() && (query->failed == name || is_inbox(query->failed, name, id)))
+        cost += kCooling;
+      add(name, member, id, report.blocks, cost);
     }
   }
   return result;
@@ -78,11 +101,15 @@ Result<cluster::RouteChoice> Coordinator::choose(const std::string& model_name,
   auto model = models_.find(model_name);
   if (model == models_.end()) return unavailable("the model " + model_name + " is not loaded");
   const ModelShape& shape = model->second.served.shape;
-  const std::vector<RouteCandidate> all = candidates(model_name, &query);
+  const Candidates all = candidates(model_name, &query);
   int uncovered = 0;
   const std::vector<size_t> chain = cheapest_chain(
-      all, shape.num_blocks,
-      [this](const std::string& from, const std::string& to) { return hop_seconds(from, to); }, &uncovered);
+      all.costs, shape.num_blocks,
+      [&](size_t from, size_t to) {
+        const Candidates::Owner &a = all.owners[from], &b = all.owners[to];
+        return hop_seconds(*a.worker, *a.member, *b.worker, *b.member);
+      },
+      &uncovered);
   if (chain.empty()) {
     std::string reason =
         "no worker can take blocks from " + std::to_string(uncovered) + " on of " + model_name;
@@ -92,12 +119,12 @@ Result<cluster::RouteChoice> Coordinator::choose(const std::string& model_name,
   }
   cluster::RouteChoice choice;
   for (size_t i : chain) {
-    const RouteCandidate& c = all[i];
-    Member& member = members_.at(c.worker);
-    Instance& instance = member.instances.at(c.inbox.substr(c.worker.size() + 1));
+    Member& member = members_.at(*all.owners[i].worker);
+    Instance& instance = member.instances.at(*all.owners[i].id);
     ++instance.opened;
     instance.opened_tokens += query.max_length;
-    choice.route.push_back({c.inbox, c.blocks, model->second.served.encoding, member.hello.address});
+    choice.route.push_back(
+        {all.inbox(i), all.costs[i].blocks, model->second.served.encoding, member.hello.address});
   }
   if (choice.route.size() > 1 && model->second.served.encoding != RowEncoding::kLossless)
     choice.inexact = "activations are compressed between workers";
@@ -153,11 +180,10 @@ void Coordinator::remember_prefix(const cluster::RouteQuery& query, const std::s
   }
 }
 
-std::set<std::string> Coordinator::workers_with_prefix(const cluster::RouteQuery& query,
-                                                       const std::string& model) const {
+std::vector<std::string> Coordinator::inboxes_with_prefix(const cluster::RouteQuery& query,
+                                                          const std::string& model) const {
   for (const std::string& name : prefix_names(query, model))
-    if (auto found = prefix_index_.find(name); found != prefix_index_.end())
-      return {found->second->inboxes.begin(), found->second->inboxes.end()};
+    if (auto found = prefix_index_.find(name); found != prefix_index_.end()) return found->second->inboxes;
   return {};
 }
 
@@ -198,7 +224,7 @@ ClusterView Coordinator::make_view() const {
     entry.num_blocks = model.served.shape.num_blocks;
     int uncovered = 0;
     if (cheapest_chain(
-            candidates(name, nullptr), entry.num_blocks, [](auto&, auto&) { return 0.0; }, &uncovered)
+            candidates(name, nullptr).costs, entry.num_blocks, [](size_t, size_t) { return 0.0; }, &uncovered)
             .empty())
       entry.uncovered = uncovered;
     for (const ModelPlan& plan : plan_.models)

@@ -94,6 +94,7 @@ class Planner {
     for (int w = 0; w < view_.num_workers(); ++w) room_.push_back(view_.worker(w).capabilities.memory_bytes);
     crowd_.assign(view_.num_workers(), 0);
     assigned_.clear();
+    assigned_on_.assign(view_.num_workers(), {});
     decisions_.assign(view_.num_models(), {});
   }
 
@@ -221,19 +222,20 @@ class Planner {
   // --- What is left --------------------------------------------------------------------------------------
 
   void assign(const PlannedInstance& instance) {
-    for (const PlannedInstance& other : assigned_)
-      if (!instance.existing_id.empty() && other.existing_id == instance.existing_id &&
-          other.stage.worker == instance.stage.worker)
-        return;
+    std::vector<size_t>& same_worker = assigned_on_[instance.stage.worker];
+    for (size_t other : same_worker)
+      if (!instance.existing_id.empty() && assigned_[other].existing_id == instance.existing_id) return;
     room_[instance.stage.worker] -= std::min(room_[instance.stage.worker], instance.bytes(view_));
+    same_worker.push_back(assigned_.size());
     assigned_.push_back(instance);
   }
 
   bool can_take(const PlannedInstance& instance) const {
     if (instance.bytes(view_) > room_[instance.stage.worker]) return false;
-    return std::none_of(assigned_.begin(), assigned_.end(), [&](const PlannedInstance& other) {
-      return other.stage.worker == instance.stage.worker && other.model == instance.model &&
-             overlap(other.stage.blocks, instance.stage.blocks);
+    const std::vector<size_t>& same_worker = assigned_on_[instance.stage.worker];
+    return std::none_of(same_worker.begin(), same_worker.end(), [&](size_t other) {
+      return assigned_[other].model == instance.model &&
+             overlap(assigned_[other].stage.blocks, instance.stage.blocks);
     });
   }
 
@@ -473,7 +475,8 @@ class Planner {
   std::vector<uint64_t> room_;           // [num_workers]
   std::vector<int> crowd_;
   std::vector<PlannedInstance> assigned_;
-  std::vector<Decision> decisions_;  // [num_models]
+  std::vector<std::vector<size_t>> assigned_on_;  // [num_workers] indices in assigned_
+  std::vector<Decision> decisions_;               // [num_models]
   std::vector<Range> ranges_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -39,8 +40,9 @@ struct InstanceReport {
 };
 
 // Measured by a worker to a peer.
+inline constexpr std::string_view kGatewayPeer = "gateway";
 struct LinkReport {
-  std::string peer;  // worker, or "gateway"
+  std::string peer;  // worker, or kGatewayPeer
   double rtt_s = 0;
   double bytes_per_s = 0;  // 0 = unknown
 };

@@ -14,6 +14,7 @@ constexpr Time kQuiet = 30s;        // after the last request: closes arrive, le
 }  // namespace
 
 Cluster::Cluster(uint64_t seed, const ClusterOptions& options) : options_(options), world_(seed) {
+  world_.gateway_meter = options_.gateway_meter;
   engine::toy::ToyOptions toy;
   toy.num_blocks = 6;
   toy.context_length = kContext;
@@ -54,20 +55,23 @@ void Cluster::start_gateway() {
   world_.gateway = gateway_.get();
   gateway_->add_model("a", 2);
   if (options_.second_model) gateway_->add_model("b");
-  link_all();
 }
 
-void Cluster::link_all() {
-  std::vector<std::string> nodes{kGatewayNode};
-  for (const auto& [name, spec] : specs_) nodes.push_back(name);
-  for (const std::string& from : nodes)
-    for (const std::string& to : nodes) {
-      if (from == to || world_.net.link(from, to).latency.count() > 0) continue;
-      if (options_.wan)
-        world_.net.set_link(from, to, {random().between(2ms, 60ms), random().between(0ms, 10ms), 3e6});
-      else
-        world_.net.set_link(from, to, {random().between(50us, 400us), random().between(0us, 200us), 1e8});
-    }
+// The links of a machine that came to the others, both ways.
+void Cluster::link_to_all(const std::string& node) {
+  auto link = [this](const std::string& from, const std::string& to) {
+    if (options_.wan)
+      world_.net.set_link(from, to, {random().between(2ms, 60ms), random().between(0ms, 10ms), 3e6});
+    else
+      world_.net.set_link(from, to, {random().between(50us, 400us), random().between(0us, 200us), 1e8});
+  };
+  std::vector<std::string> others{kGatewayNode};
+  for (const auto& [name, spec] : specs_) others.push_back(name);
+  for (const std::string& other : others) {
+    if (other == node) continue;
+    link(other, node);
+    link(node, other);
+  }
 }
 
 std::string Cluster::add_worker(Lie lie, double disk_bytes_per_s) {
@@ -89,7 +93,7 @@ std::string Cluster::add_worker(Lie lie, double disk_bytes_per_s) {
   spec.capabilities.prefill_ops_per_s = 1e9 * static_cast<double>(speed);
   spec.row_time = std::chrono::microseconds(2000 / speed);
   specs_[spec.name] = spec;
-  link_all();
+  link_to_all(spec.name);
   workers_[spec.name] = std::make_unique<WorkerNode>(world_, spec);
   return spec.name;
 }
@@ -148,9 +152,9 @@ void Cluster::submit(ClientRequest& client) {
   world_.queue.after(Time(0), gateway_->process(), [this, &client] { gateway_->submit(client); });
 }
 
-bool Cluster::all_ended() const {
-  return std::all_of(requests_.begin(), requests_.end(),
-                     [](const auto& client) { return client->outcome != Outcome::kPending; });
+bool Cluster::all_ended() {
+  while (ended_ < requests_.size() && requests_[ended_]->outcome != Outcome::kPending) ++ended_;
+  return ended_ == requests_.size();
 }
 
 // --- members and faults ------------------------------------------------------------------------------------
@@ -228,6 +232,7 @@ void Cluster::drain(const std::string& name) {
 void Cluster::run() {
   while (!all_ended() && world_.queue.now() < kLongestRun && world_.checker.violations().empty()) {
     world_.queue.run_one(kLongestRun);
+    if (!std::exchange(world_.somebody_left, false)) continue;
     std::erase_if(workers_, [this](const auto& entry) {
       const WorkerNode& worker = *entry.second;
       if (!worker.left()) return false;

@@ -24,6 +24,7 @@ struct ClusterOptions {
   GatewaySpec gateway;
   size_t worker_queue = 4096;
   bool drains_end = true;  // false: faults may make the gateway forget that it drained somebody
+  TaskMeter* gateway_meter = nullptr;
 };
 
 class Cluster {
@@ -38,7 +39,7 @@ class Cluster {
   // --- load ---
   // `count` requests that begin within `spread`; a share of them in percent is cancelled on the way.
   void add_requests(int count, Time spread, int cancelled_percent = 0, const std::string& model = "a");
-  bool all_ended() const;
+  bool all_ended();
 
   // --- members ---
   std::string add_worker(Lie lie = Lie::kNone, double disk_bytes_per_s = 50e6);
@@ -65,7 +66,7 @@ class Cluster {
  private:
   void start_gateway();
   void submit(ClientRequest& client);
-  void link_all();
+  void link_to_all(const std::string& node);
   void check_end();
 
   const ClusterOptions options_;
@@ -74,6 +75,7 @@ class Cluster {
   std::map<std::string, std::unique_ptr<WorkerNode>> workers_;
   std::unique_ptr<GatewayNode> gateway_;
   std::vector<std::unique_ptr<ClientRequest>> requests_;
+  size_t ended_ = 0;  // requests before this one have ended
   std::vector<TokenId> shared_prompt_;
   int last_worker_ = 0;
   std::set<uint64_t> drained_;  // processes that must have left in the end

@@ -18,12 +18,20 @@ namespace tessera::sim {
 using Time = std::chrono::nanoseconds;
 using Task = std::function<void()>;
 
+// Runs the tasks of a process in place of the queue, to see what they cost.
+class TaskMeter {
+ public:
+  virtual ~TaskMeter() = default;
+  virtual void run(const Task& task) = 0;
+};
+
 struct Process {
   std::string node;     // its machine's name, which a restarted process keeps
   uint64_t number = 0;  // its own
   bool alive = true;
   bool paused = false;
-  std::deque<Task> held;  // while paused
+  std::deque<Task> held;       // while paused
+  TaskMeter* meter = nullptr;  // null: nobody looks
 };
 using ProcessRef = std::shared_ptr<Process>;
 
@@ -50,6 +58,8 @@ class EventQueue final : public Clock {
       event.task();
     } else if (event.process->paused) {
       event.process->held.push_back(event.task);
+    } else if (event.process->alive && event.process->meter != nullptr) {
+      event.process->meter->run(event.task);
     } else if (event.process->alive) {
       event.task();
     }

@@ -121,6 +121,7 @@ WorkerNode::WorkerNode(World& world, const WorkerSpec& spec)
   member_ = std::make_unique<cluster::WorkerMember>(options, *this, *this, executor_, world.queue,
                                                     [this](Status status) {
                                                       left_ = true;
+                                                      world_.somebody_left = true;
                                                       left_because_ = std::move(status);
                                                     });
   dial(Time(0));
@@ -217,7 +218,13 @@ std::vector<InstanceReport> WorkerNode::reports() const {
 }
 
 std::vector<LinkReport> WorkerNode::links() const {
-  return {};
+  std::vector<LinkReport> links;
+  for (const std::string& peer : probed_) {
+    const LinkProfile &there = world_.net.link(spec_.name, peer), &back = world_.net.link(peer, spec_.name);
+    links.push_back(
+        {peer, std::chrono::duration<double>(there.latency + back.latency).count(), there.bytes_per_s});
+  }
+  return links;
 }
 
 WorkerNode::Counts WorkerNode::counts() const {

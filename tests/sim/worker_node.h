@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -55,7 +56,7 @@ class WorkerNode final : public cluster::MemberHost, public cluster::MemberLink 
   void load(const LoadInstance& load) override;
   void unload(const std::string& id) override;
   void forget_sessions(const std::string& gateway) override;
-  void probe(const ProbePeer&) override {}
+  void probe(const ProbePeer& peer) override { probed_.insert(peer.peer); }
   std::vector<InstanceReport> reports() const override;
   std::vector<LinkReport> links() const override;
   // MemberLink
@@ -82,6 +83,7 @@ class WorkerNode final : public cluster::MemberHost, public cluster::MemberLink 
   bool dialling_ = false;
   bool left_ = false;
   Status left_because_;
+  std::set<std::string> probed_;    // workers to which it was asked to measure its way
   std::vector<Token> sent_tokens_;  // kForge: to be sent again, late
   struct OpenHere {
     std::string gateway;

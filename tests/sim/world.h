@@ -41,6 +41,8 @@ struct World {
   GatewayNode* gateway = nullptr;      // that runs now
   std::function<void(const std::string& worker, Channel connection, const ControlMessage& message)>
       control_to_worker;
+  TaskMeter* gateway_meter = nullptr;  // of every gateway process that starts
+  bool somebody_left = false;          // a worker whose membership ended for good is still in its place
   uint64_t last_process = 0;
   uint64_t last_connection = 0;
   uint64_t last_incarnation = 0;
@@ -49,6 +51,7 @@ struct World {
     auto process = std::make_shared<Process>();
     process->node = node;
     process->number = ++last_process;
+    if (node == kGatewayNode) process->meter = gateway_meter;
     net.start(process);
     return process;
   }
