@@ -16,8 +16,9 @@ tessera_packages() {  # LIST → package names for this distribution
   case $list in
     build) echo "build-essential cmake ninja-build pkg-config ccache mold python3 python3-pip ca-certificates $boost
       libssl-dev libsqlite3-dev libpq-dev libhiredis-dev libpcre2-dev libonig-dev nlohmann-json3-dev prometheus-cpp-dev libcli11-dev libtomlplusplus-dev
-      libspdlog-dev libfmt-dev zlib1g-dev libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev" ;;
-    test) echo "libgtest-dev libgmock-dev gcovr curl python3-venv postgresql redis-server $clang_format $clang $clang_rt" ;;
+      libspdlog-dev libfmt-dev zlib1g-dev libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev
+      libgtest-dev libgmock-dev" ;;  # the tests are part of the build
+    test) echo "gcovr curl python3-venv postgresql redis-server $clang_format $clang $clang_rt" ;;
     bench) echo "libbenchmark-dev libdnnl-dev ocl-icd-opencl-dev wrk linux-perf debootstrap" ;;
     *) echo "tessera_packages: no list '$list'" >&2; return 2 ;;
   esac
