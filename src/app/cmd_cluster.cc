@@ -9,6 +9,7 @@
 
 #include "app/commands.h"
 #include "app/gateway_client.h"
+#include "app/plan_ahead.h"
 #include "base/json.h"
 
 namespace tessera::app {
@@ -167,7 +168,36 @@ int status(const StatusOptions& options) {
   }
 }
 
-int plan(const ClusterOptions& options) {
+struct PlanOptions : ClusterOptions {
+  PlanAheadOptions ahead;
+  template <typename V>
+  void fields(V& v) {
+    ClusterOptions::fields(v);
+    v("worker", ahead.workers,
+      "plan for machines that are not there yet instead of asking a gateway: NAME:MEMORY[:READ[:COMPUTE]], "
+      "in "
+      "GB/s and TFLOP/s; repeat it");
+    v("model", ahead.model, "the model of --worker");
+    v("rtt", ahead.rtt_ms, "milliseconds of a round trip between the machines of --worker");
+    v("mbit", ahead.mbit, "Mbit/s between them");
+    v("context", ahead.context, "tokens that each of them must have room for");
+  }
+};
+
+int print_plan_ahead(const PlanOptions& options) {
+  auto ahead = plan_ahead(options.ahead);
+  if (!ahead.ok()) return report(ahead.status());
+  if (options.json)
+    std::printf("%s\n", dump_json(plan_ahead_json(*ahead)).c_str());
+  else
+    std::printf("%s", plan_ahead_text(*ahead).c_str());
+  return kDone;
+}
+
+int plan(const PlanOptions& options) {
+  if (!options.ahead.workers.empty()) return print_plan_ahead(options);
+  if (!options.ahead.model.empty())
+    return report(invalid_argument("--model plans for the machines that --worker names; there is none"));
   auto answer = ask_gateway(options, "GET", "/api/v1/cluster/plan");
   if (!answer.ok()) return report(answer.status());
   if (!options.json) {
@@ -238,8 +268,10 @@ Command status_command() {
 }
 
 Command plan_command() {
-  auto options = std::make_shared<ClusterOptions>();
-  return {"plan", "which worker hosts what, how fast that should be, and why", "  tessera plan --json",
+  auto options = std::make_shared<PlanOptions>();
+  return {"plan", "which worker hosts what, how fast that should be, and why",
+          "  tessera plan --json\n"
+          "  tessera plan --model ORG/NAME --worker rack:80GiB:3000:700 --worker attic:24GiB:900:80 --rtt 20",
           fields_of(*options), [options] { return plan(*options); }};
 }
 

@@ -1,7 +1,9 @@
 #include "base/sha256.h"
 
+#define OPENSSL_SUPPRESS_DEPRECATED  // for SHA256_Init and its two; see sha256()
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/sha.h>
 
 #include "base/status.h"
 
@@ -46,13 +48,12 @@ Digest Sha256::finish() {
   return digest;
 }
 
-// One context a thread, used again and again: making one costs more than the hash of a short input.
+// OpenSSL's plain functions: for a short input (a KV block) EVP's bookkeeping takes longer than the hash.
 Digest sha256(std::span<const uint8_t> bytes) {
-  thread_local const Context context(EVP_MD_CTX_new());
   Digest digest{};
-  TESSERA_CHECK(context != nullptr && EVP_DigestInit_ex(context.get(), sha256_algorithm(), nullptr) == 1 &&
-                    EVP_DigestUpdate(context.get(), bytes.data(), bytes.size()) == 1 &&
-                    EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) == 1,
+  SHA256_CTX context;
+  TESSERA_CHECK(SHA256_Init(&context) == 1 && SHA256_Update(&context, bytes.data(), bytes.size()) == 1 &&
+                    SHA256_Final(digest.data(), &context) == 1,
                 "digest");
   return digest;
 }

@@ -1,9 +1,12 @@
 """A cluster of real processes gives what one machine gives, whatever is cut, killed, stopped, drained or restarted."""
 import concurrent.futures
 import json
+import pathlib
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 
@@ -12,6 +15,7 @@ from cluster import Cluster, StreamError, complete, get, post, ready, serve, str
 from conftest import DEFAULT_MODEL, GOLDEN
 from gguf_sizes import gguf_sizes
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 MEMORY = ("--memory", "400MiB")  # small pools: three workers and a test run on one machine
 LEASE = ("--lease", "600")
 TINY = GOLDEN / "llama"  # four blocks
@@ -38,8 +42,6 @@ TINY_REQUESTS = {  # its tokenizer's vocabulary is small: ids
 @pytest.fixture(scope="module")
 def store(default_model):
     """The folder of pulled models."""
-    import pathlib
-
     return pathlib.Path(default_model).parents[1]
 
 
@@ -93,6 +95,42 @@ def test_every_cut_gives_the_tokens_of_one_machine(tmp_path, store, kind):
                         assert streamed[choice["index"]]["text"] == choice["text"], (cut, name)
             cluster.assert_nothing_left()
             cluster.end_workers()
+    finally:
+        assert cluster.stop() == 0, cluster.gateway.log
+
+
+def shape_model(folder, *arguments):
+    subprocess.run([sys.executable, ROOT / "tools/make_shape_model.py", folder, *arguments], check=True)
+    return folder
+
+
+def test_a_plan_for_machines_that_are_not_there_is_a_cut_that_works(tmp_path, tessera, store):
+    """Llama-3-70B on three unlike workers: which formats fit, and an unequal cut; a small model of as many blocks is computed by that cut."""
+    large = shape_model(tmp_path / "large", "--shape", "llama-3-70b")
+    workers = [w for w in ("rack:72GB:2000:700", "left:22GB:900:80", "right:22GB:900:80") for w in ("--worker", w)]
+    ahead = json.loads(tessera("plan", "--model", large, *workers, "--rtt", "1", "--json").stdout)
+    formats = {f["format"]: f for f in ahead["formats"]}
+    assert {name: f["fits"] for name, f in formats.items()} == {"as stored": False, "int8": True, "int4": True}
+    assert formats["as stored"]["weight_bytes"] > 141e9 and "missing" in formats["as stored"]["models"][0]["reason"]
+    assert ahead["measured"] is False and ahead["speeds_assumed"] is False
+    route = formats["int8"]["models"][0]["route"]
+    assert len(route) >= 2 and route[0]["worker"] == "rack", route
+    sizes = [hop["blocks"][1] - hop["blocks"][0] for hop in route]
+    assert max(sizes) > 2 * min(sizes) and sum(sizes) == 80
+    words = tessera("plan", "--model", large, *workers).stdout
+    assert "does not fit" in words and "nothing here is measured" in words
+    for wrong in (["--worker", "rack"], ["--worker", "a:1GB", "--worker", "a:2GB"], ["--worker", "a:1GB:fast"]):
+        assert tessera("plan", "--model", large, *wrong, expect=2).stderr.count("\n") == 1
+
+    small = shape_model(tmp_path / "small", "--shape", "small-70b", "--random", "1")
+    request = {"prompt": [7, 8, 9, 10], "max_tokens": 24, "temperature": 0, "ignore_eos": True}
+    with serve(tmp_path / "single", small, store) as url:
+        wanted = complete(url, request)
+    cluster = Cluster(tmp_path, small, *LEASE, models=store)
+    try:
+        cluster.start(",".join(f"{hop['blocks'][0]}:{hop['blocks'][1]}" for hop in route), "--memory", "256MiB")
+        assert complete(cluster.url, request) == wanted
+        cluster.assert_nothing_left()
     finally:
         assert cluster.stop() == 0, cluster.gateway.log
 
