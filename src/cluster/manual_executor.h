@@ -4,12 +4,13 @@
 #include <deque>
 #include <map>
 
+#include "base/clock.h"
 #include "base/executor.h"
 
 namespace tessera::cluster {
 
-// One thread only.
-class ManualExecutor final : public Executor {
+// Its own clock, which begins at zero. One thread only.
+class ManualExecutor final : public Executor, public Clock {
  public:
   void post(std::function<void()> task) override { tasks_.push_back(std::move(task)); }
   TimerId post_after(std::chrono::nanoseconds delay, std::function<void()> task) override {
@@ -21,7 +22,8 @@ class ManualExecutor final : public Executor {
     std::erase_if(timers_, [timer](const auto& entry) { return entry.first.second == timer; });
   }
 
-  std::chrono::nanoseconds now() const { return now_; }
+  MonotonicTime now() const override { return now_; }
+  int64_t unix_time_ms() const override { return now_.count() / 1'000'000; }
   // Runs tasks until none is ready.
   void run() {
     while (!tasks_.empty()) {

@@ -336,7 +336,10 @@ void SessionManager::break_route(Session& session, const std::string& inbox, con
   const bool again = session.failovers > 0 && session.failed == inbox;
   session.broken = cause.with_context("worker " + inbox + " was lost");
   session.failed = inbox;
-  if (++session.failovers > options_.max_failovers) {
+  if (session.state == State::kRunning) ++session.strikes;
+  const bool too_long = clock_.now() - session.broken_since >= options_.failover_timeout;
+  if (session.strikes > options_.max_failovers ||
+      (++session.failovers > options_.max_failovers && too_long)) {
     fail(session.id, session.broken);
     return;
   }
@@ -364,6 +367,7 @@ void SessionManager::park(Session& session) {
 void SessionManager::report_failover(Session& session, bool recovered) {
   if (session.failovers == 0) return;
   session.failovers = 0;
+  session.strikes = 0;
   session.broken = Status();
   session.failover.stall =
       std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - session.broken_since);

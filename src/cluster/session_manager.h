@@ -114,7 +114,9 @@ struct SessionManagerOptions {
   std::chrono::milliseconds wait_timeout{600'000};     // in the queue
   std::chrono::milliseconds retry_interval{50};        // while refused for want of room and nobody closes
   std::chrono::milliseconds failover_timeout{60'000};  // without any route
-  int max_failovers = 16;       // without a token between them: then the fault moves with the session
+  // Without a token between them: of hops that broke while the session ran on them, then the fault moves with
+  // the session; of those that broke before, once failover_timeout has passed as well.
+  int max_failovers = 16;
   SessionId first_id = 1;       // several gateways share workers: each begins at its own random number
   bool wait_for_route = false;  // new sessions wait failover_timeout for a route too, else they fail at once
   std::function<void(const Failover&)> on_failover;  // on the executor
@@ -190,6 +192,7 @@ class SessionManager final : public Inbox {
     MonotonicTime broken_since{};
     MonotonicTime routeless_since{};  // the router knows no route; zero: it does
     int failovers = 0;                // since the last token
+    int strikes = 0;                  // those of them that met it running
     std::string inexact;              // the last reason that the observer heard
     TimerId timer = 0;
     uint64_t arrival = 0;

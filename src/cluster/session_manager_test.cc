@@ -266,6 +266,7 @@ class FailoverTest : public SessionManagerTest {
   SessionManagerOptions failover_options() {
     SessionManagerOptions options;
     options.failover_timeout = 10s;
+    options.clock = &executor_;
     options.on_failover = [this](const Failover& failover) { recorded_.push_back(failover); };
     return options;
   }
@@ -311,6 +312,39 @@ TEST_F(FailoverTest, ASubstituteIsFedFromWhatTheSurvivorKept) {
   EXPECT_EQ(recorded_[0].inbox, "b");
   EXPECT_TRUE(recorded_[0].recovered);
   EXPECT_EQ(failover_.stats().failovers, 1);
+}
+
+TEST_F(FailoverTest, OnlyHopsThatBreakUnderASessionSpeakAgainstIt) {
+  auto patient = std::make_shared<Recorder>(), deadly = std::make_shared<Recorder>();
+  // A hop that cannot be reached tells nothing of the session: it tries on until failover_timeout.
+  live_.second = {"b"};
+  SessionRequest request;
+  request.prompt = {1, 2, 3};
+  const SessionId id = *failover_.submit(request, patient);
+  executor_.run();
+  int tries = 0;
+  for (; patient->failures.empty() && tries < 40; ++tries) {
+    live_.failed.clear();
+    send(Failed{id, b_.all<OpenSession>().back().epoch, 0, unavailable("cannot reach b"), "b"});
+    executor_.advance(tries < 17 ? 500ms : 2s);
+  }
+  EXPECT_GT(tries, 17);
+  EXPECT_EQ(patient->failures.size(), 1u) << "but no longer";
+  ASSERT_FALSE(recorded_.empty());
+  EXPECT_GE(recorded_.back().stall, 10s);
+  EXPECT_FALSE(recorded_.back().recovered);
+  // One under which they die, soon one after another, is given up.
+  live_.second = {"b", "c"};
+  live_.failed.clear();
+  const SessionId other = start({4, 5, 6}, deadly);
+  for (Epoch epoch = 1; epoch <= 17; ++epoch) {
+    EXPECT_TRUE(deadly->failures.empty()) << epoch;
+    live_.failed.clear();
+    failover_.worker_lost(epoch % 2 == 1 ? "b" : "c", unavailable("its stream ended"));
+    executor_.run();
+    opened(other, epoch + 1, 0, 0);
+  }
+  EXPECT_EQ(deadly->failures.size(), 1u);
 }
 
 TEST_F(FailoverTest, AWorkerThatMayComeBackIsToldOfWhatEndedMeanwhile) {
