@@ -3,8 +3,9 @@
 
   tools/random_model.py SHAPE:TYPE OUT     random_model.py 1b:q8_0 /tmp/random-1b-q8_0.gguf
 
-SHAPE: 1b (Llama-3.2-1B), 135m (SmolLM2-135M). TYPE: bf16 q8_0 q4_0 q4_1 q4_k (GGUF; the mixtures that llama-quantize makes:
-the tied embedding of the 4-bit types is Q6_K or Q8_0), or safetensors (a folder, bf16). Weights are noise around zero, of the size of a
+SHAPE: 1b (Llama-3.2-1B), 135m (SmolLM2-135M), 70b (Llama-3-70B), small-70b (as many blocks, tiny ones). TYPE: bf16 q8_0 q4_0 q4_1 q4_k (GGUF;
+the mixtures that llama-quantize makes: the tied embedding of the 4-bit types is Q6_K or Q8_0), safetensors (a folder, bf16), or hollow: a
+folder whose safetensors file is as long as the real one but a hole on disk, for `tessera plan --model FOLDER --worker …`, which reads sizes. Weights are noise around zero, of the size of a
 trained model's, never zeros: their speed is a real model's, their text is not. Standard library only; about 10 s and as
 many bytes as the model has.
 """
@@ -19,8 +20,9 @@ import sys
 SHAPES = {
     "1b": dict(hidden=2048, layers=16, heads=32, kv_heads=8, ffn=8192, vocab=128256, theta=500000.0, context=131072, eps=1e-5, llama3=True),
     "135m": dict(hidden=576, layers=30, heads=9, kv_heads=3, ffn=1536, vocab=49152, theta=100000.0, context=8192, eps=1e-5, llama3=False),
+    "70b": dict(hidden=8192, layers=80, heads=64, kv_heads=8, ffn=28672, vocab=128256, theta=500000.0, context=8192, eps=1e-5, llama3=False, tied=False),
+    "small-70b": dict(hidden=64, layers=80, heads=8, kv_heads=1, ffn=224, vocab=1024, theta=500000.0, context=8192, eps=1e-5, llama3=False, tied=False),
 }
-HEAD_DIM = 64
 # name → (GGUF type number, values a block, bytes a block)
 TYPES = {"f32": (0, 1, 4), "q4_0": (2, 32, 18), "q4_1": (3, 32, 20), "q8_0": (8, 32, 34), "q4_k": (12, 256, 144), "q6_k": (14, 256, 210), "bf16": (30, 1, 2)}
 FILE_TYPES = {"bf16": 32, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q4_k": 15}
@@ -86,9 +88,13 @@ def more_bits(layer, layers):
     return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
+def head_dim(shape):
+    return shape["hidden"] // shape["heads"]
+
+
 def tensors(shape, kind):
     """(GGUF name, checkpoint name, dimensions outermost first, type)"""
-    h, ffn, kv = shape["hidden"], shape["ffn"], shape["kv_heads"] * HEAD_DIM
+    h, ffn, kv = shape["hidden"], shape["ffn"], shape["kv_heads"] * head_dim(shape)
     if h % 256 != 0 and kind in ("q4_0", "q4_1"):
         head = "q8_0"
     else:
@@ -109,12 +115,14 @@ def tensors(shape, kind):
         ):
             yield f"blk.{i}.{ours}.weight", f"model.layers.{i}.{theirs}.weight", dims, t
     yield "output_norm.weight", "model.norm.weight", (h,), "f32"
+    if not shape.get("tied", True):
+        yield "output.weight", "lm_head.weight", (shape["vocab"], h), head
 
 
-def llama3_factors(theta):
+def llama3_factors(theta, dim):
     factors = []
-    for i in range(HEAD_DIM // 2):
-        wavelength = 2 * math.pi * theta ** (2 * i / HEAD_DIM)
+    for i in range(dim // 2):
+        wavelength = 2 * math.pi * theta ** (2 * i / dim)
         smooth = min(1.0, max(0.0, (8192 / wavelength - 1) / 3))
         factors.append(1 / ((1 - smooth) / 32 + smooth))
     return factors
@@ -156,7 +164,7 @@ def write_gguf(shape, kind, path, rng, pools):
         "llama.block_count": shape["layers"], "llama.context_length": shape["context"], "llama.embedding_length": shape["hidden"],
         "llama.feed_forward_length": shape["ffn"], "llama.attention.head_count": shape["heads"],
         "llama.attention.head_count_kv": shape["kv_heads"], "llama.attention.layer_norm_rms_epsilon": shape["eps"],
-        "llama.rope.freq_base": shape["theta"], "llama.rope.dimension_count": HEAD_DIM, "llama.vocab_size": shape["vocab"],
+        "llama.rope.freq_base": shape["theta"], "llama.rope.dimension_count": head_dim(shape), "llama.vocab_size": shape["vocab"],
         "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": token_types, "tokenizer.ggml.merges": ["w 0", "w 1"],
         "tokenizer.ggml.bos_token_id": shape["vocab"] - 2, "tokenizer.ggml.eos_token_id": shape["vocab"] - 1,
@@ -164,7 +172,7 @@ def write_gguf(shape, kind, path, rng, pools):
     }
     entries = [(name, dims, t) for name, _, dims, t in tensors(shape, kind)]
     if shape["llama3"]:
-        entries.append(("rope_freqs.weight", (HEAD_DIM // 2,), "f32"))
+        entries.append(("rope_freqs.weight", (head_dim(shape) // 2,), "f32"))
     header = struct.pack("<4sIQQ", b"GGUF", 3, len(entries), len(meta))
     for key, v in meta.items():
         number, data = value(v)
@@ -179,7 +187,7 @@ def write_gguf(shape, kind, path, rng, pools):
         out.write(header + bytes(-len(header) % 32))
         for name, dims, t in entries:
             if name == "rope_freqs.weight":
-                out.write(struct.pack(f"<{dims[0]}f", *llama3_factors(shape["theta"])))
+                out.write(struct.pack(f"<{dims[0]}f", *llama3_factors(shape["theta"], head_dim(shape))))
             elif t == "f32":
                 out.write(struct.pack(f"<{dims[0]}f", *(rng.gauss(1, 0.1) for _ in range(dims[0]))))
             else:
@@ -187,15 +195,15 @@ def write_gguf(shape, kind, path, rng, pools):
             out.write(bytes(-out.tell() % 32))
 
 
-def write_safetensors(shape, folder, rng, pools):
+def write_safetensors(shape, folder, rng, pools, hollow=False):
     folder.mkdir(parents=True, exist_ok=True)
     scaling = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
     (folder / "config.json").write_text(json.dumps({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "vocab_size": shape["vocab"],
         "hidden_size": shape["hidden"], "intermediate_size": shape["ffn"], "num_hidden_layers": shape["layers"],
-        "num_attention_heads": shape["heads"], "num_key_value_heads": shape["kv_heads"], "head_dim": HEAD_DIM,
+        "num_attention_heads": shape["heads"], "num_key_value_heads": shape["kv_heads"], "head_dim": head_dim(shape),
         "max_position_embeddings": shape["context"], "rms_norm_eps": shape["eps"], "rope_theta": shape["theta"],
-        "rope_scaling": scaling if shape["llama3"] else None, "tie_word_embeddings": True, "hidden_act": "silu", "attention_bias": False,
+        "rope_scaling": scaling if shape["llama3"] else None, "tie_word_embeddings": shape.get("tied", True), "hidden_act": "silu", "attention_bias": False,
         "mlp_bias": False, "bos_token_id": shape["vocab"] - 2, "eos_token_id": shape["vocab"] - 1}, indent=1) + "\n")
     tokens, _ = vocabulary(shape["vocab"])
     special = [{"id": i, "content": tokens[i], "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -218,6 +226,9 @@ def write_safetensors(shape, folder, rng, pools):
     text += b" " * (-len(text) % 8)
     with open(folder / "model.safetensors", "wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
+        if hollow:
+            out.truncate(out.tell() + offset)
+            return
         for dims in entries:
             if len(dims) == 1:
                 out.write(bf16(rng.gauss(1, 0.1) for _ in range(dims[0])))
@@ -229,7 +240,7 @@ def main():
     if len(sys.argv) != 3 or ":" not in sys.argv[1]:
         sys.exit(__doc__)
     name, kind = sys.argv[1].split(":")
-    if name not in SHAPES or kind not in (*FILE_TYPES, "safetensors"):
+    if name not in SHAPES or kind not in (*FILE_TYPES, "safetensors", "hollow"):
         sys.exit(f"unknown model {sys.argv[1]}")
     shape, path, rng = SHAPES[name], pathlib.Path(sys.argv[2]), random.Random(1)
     if kind == "q4_k" and shape["hidden"] % 256 != 0:
@@ -241,8 +252,8 @@ def main():
             made[(t, std)] = Pool(t, std, rng)
         return made[(t, std)]
 
-    if kind == "safetensors":
-        write_safetensors(shape, path, rng, pools)
+    if kind in ("safetensors", "hollow"):
+        write_safetensors(shape, path, rng, pools, kind == "hollow")
     else:
         write_gguf(shape, kind, path, rng, pools)
 

@@ -18,7 +18,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
 import netns  # noqa: E402
-from cluster import BINARY, Cluster, ready, stock, wait_until  # noqa: E402
+from cluster import BINARY, Cluster, ready, serve, stock, wait_until  # noqa: E402
 
 # name: (stages, ms one way, Mbit/s, cut of the default model's 30 blocks, target of decode against llama.cpp's RPC servers)
 SETUPS = {
@@ -31,8 +31,14 @@ SETUPS = {
 FLOOR_TARGET = 1.05  # a decode step against compute + one-way delays, where these decide (4 stages, 50 ms)
 FIRST_TOKEN_TARGET = 2.0
 PLAN_TARGET = 0.25
+PREFILL_TARGET = 1.1  # first token of 2,048 against the bound of compute, links and delays
+DISTURBED_TARGET = 1.2  # a decode step while another session's 2,048 tokens cross the same links
+SATURATION_TARGET = 0.9  # of what the machine computes when one process does it all, batched
+LOCAL_TARGET = 0.95  # two stages on one machine against one process
+CROWDS = (1, 4, 16, 64)
+LONG = 2048
+ROW_BYTES = 576 * 4  # of the default model's residual stream
 RPC_SERVER = "/usr/libexec/x86_64-linux-gnu/llama/bin/ggml-rpc-server"
-
 
 
 def random_prompt(rng, count):
@@ -51,6 +57,40 @@ def timed_stream(url, prompt, tokens):
     if len(times) < tokens // 2:
         sys.exit(f"{url}: {len(times)} events for {tokens} tokens")
     return times[0] - begin, times[-1] - times[0], tokens - 1
+
+
+def step_times(url, prompt, tokens, during=None):
+    """Seconds between the events of a stream; with `during`, a callable that says (begin, end), only those within."""
+    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True}
+    request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    times = []
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        for line in answer:
+            if line.startswith(b"data: {") and json.loads(line[6:]).get("choices"):
+                times.append(time.monotonic())
+    begin, end = during() if during else (0, float("inf"))
+    return [b - a for a, b in zip(times, times[1:]) if begin <= a and b <= end]
+
+
+def disturbed_steps(url, rng, seconds_of_prefill):
+    """A session's steps while the 2,048-token prompt of another crosses the same route."""
+    span = {}
+
+    def prefill():
+        with netns.inside("tgw"):
+            time.sleep(1)
+            span["begin"] = time.monotonic()
+            timed_stream(url, random_prompt(rng, LONG), 2)
+            span["end"] = time.monotonic()
+
+    thread = threading.Thread(target=prefill)
+    thread.start()
+
+    def during():
+        thread.join()
+        return span["begin"], span["end"]
+
+    return step_times(url, random_prompt(random.Random(5), 8), 24 + int(8 * seconds_of_prefill), during)
 
 
 def decode_rate(url, rng, tokens):
@@ -113,11 +153,61 @@ class RpcPeer:
             process.wait()
 
 
+def bench(model, threads, prompt, generate, sequences=1):
+    """{test: tokens/s} of one process."""
+    command = [BINARY, "bench", "--model", model, "--threads", threads, "--prompt", prompt, "--generate", generate, "--sequences", sequences,
+               "--repeat", 1, "--json"]  # fmt: skip
+    data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
+    return {(r["test"], r["sequences"]): r["tokens_per_s"] for r in data["results"]}
+
+
 def single_step_s(model, quick):
     """A decode step of one process with one thread: what the stages compute between them."""
-    command = [BINARY, "bench", "--model", model, "--threads", 1, "--prompt", 16, "--generate", 32 if quick else 96, "--sequences", 1, "--repeat", 1, "--json"]
-    data = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
-    return 1 / next(r["tokens_per_s"] for r in data["results"] if r["test"] == "decode")
+    return 1 / bench(model, 1, 16, 32 if quick else 96)["decode", 1]
+
+
+def measure_long_route(cluster, args, model_file, one_way_ms, mbit):
+    """What only the longest route shows: many sessions in flight, a long prompt's chunks overlapped over stages and links, and what
+    that does to others. Everything runs on this machine's cores: what one process computes with all of them is the bound."""
+    rng = random.Random(3)
+    samples = {key: [] for key in ("prefill", "steps", "disturbed", "bound_prefill", "bound_crowd", *(f"crowd_{n}" for n in CROWDS))}
+    for repeat in range(args.repeats):
+        alone = bench(model_file, os.cpu_count(), LONG, 16, CROWDS[-1])
+        samples["bound_crowd"].append(alone["decode", CROWDS[-1]])
+        # Each link carries all rows once, while the stages compute; and the delays: in, from hop to hop, and back.
+        link_s = LONG * ROW_BYTES / (mbit * 1e6 / 8)
+        samples["bound_prefill"].append(max(LONG / alone["prefill", 1], link_s) + 5 * one_way_ms / 1e3)
+        samples["prefill"].append(timed_stream(cluster.url, random_prompt(rng, LONG), 2)[0])
+        samples["steps"].append(statistics.median(step_times(cluster.url, random_prompt(rng, 8), 16)))
+        samples["disturbed"].append(statistics.median(disturbed_steps(cluster.url, rng, samples["prefill"][-1])))
+        for clients in CROWDS:
+            samples[f"crowd_{clients}"].append(crowd_rate(cluster.url, repeat, 16 if args.quick else 32, clients))
+    return samples
+
+
+def measure_local(args):
+    """Two stages on this machine, same cores, against one process that holds the whole model."""
+    model = args.local_model
+    samples = {"one": [], "cut": []}
+    rng = random.Random(4)
+    with tempfile.TemporaryDirectory() as folder:
+        store = pathlib.Path(folder) / "none"
+        with serve(pathlib.Path(folder) / "single", model, store) as url:
+            cluster = Cluster(folder, model, models=store)
+            try:
+                cluster.start(args.local_cut, "--memory", "4GiB")
+                wait_until(lambda: ready(cluster.url)[0] == 200, lambda: str(ready(cluster.url)), 300)
+                for where in (url, cluster.url):
+                    decode_rate(where, rng, 4)
+                for _ in range(args.repeats):
+                    samples["one"].append(decode_rate(url, rng, 24 if args.quick else 64))
+                    samples["cut"].append(decode_rate(cluster.url, rng, 24 if args.quick else 64))
+            finally:
+                cluster.stop()
+    one, cut = statistics.median(samples["one"]), statistics.median(samples["cut"])
+    row = {"row": "2 stages on one machine, 1B", "unit": "tokens/s", "ours": cut, "peer": None, "ratio": cut / one, "limit": one,
+           "target": LOCAL_TARGET, "met": cut / one >= LOCAL_TARGET}  # fmt: skip
+    return {"setup": {"stages": 2, "model": str(model), "cut": args.local_cut}, "samples": samples, "rows": [row]}
 
 
 def measure_setup(name, args, model_file, store, peer_prefix):
@@ -151,10 +241,12 @@ def measure_setup(name, args, model_file, store, peer_prefix):
                     samples["peer_decode"].append(decode_rate(peer.url, rng, tokens // 2))
                     samples["peer_first"].append(first_token_s(peer.url, rng))
                     samples["peer_crowd"].append(crowd_rate(peer.url, repeat, tokens // 4))
+            long_route = measure_long_route(cluster, args, model_file, one_way_ms, mbit) if name == "4-50ms" else {}
         finally:
             if peer:
                 peer.stop()
             cluster.stop()
+    samples |= long_route
     median = {key: statistics.median(values) if values else None for key, values in samples.items()}
     floor_s = median["compute"] + stages * one_way_ms / 1e3
     rows = []
@@ -173,6 +265,16 @@ def measure_setup(name, args, model_file, store, peer_prefix):
     row("decode, 16 clients", "tokens/s", median["crowd"], median["peer_crowd"], None, "more", target)
     for what, ours, predicted in (("plan: tokens/s", median["decode"], plan["tokens_per_s"]), ("plan: first token", median["first"], plan["ttft_s"])):
         row(what, "predicted / measured", predicted / ours, target=PLAN_TARGET, met=abs(predicted / ours - 1) <= PLAN_TARGET)
+    if long_route:
+        row("first token of 2,048", "s", median["prefill"], None, median["bound_prefill"], target=PREFILL_TARGET,
+            met=median["prefill"] <= PREFILL_TARGET * median["bound_prefill"])  # fmt: skip
+        row("decode step while 2,048 tokens cross", "ms", 1e3 * median["disturbed"], None, 1e3 * median["steps"], target=DISTURBED_TARGET,
+            met=median["disturbed"] <= DISTURBED_TARGET * median["steps"])  # fmt: skip
+        for clients in CROWDS:
+            most = min(median["bound_crowd"], clients * median["decode"])
+            last = clients == CROWDS[-1]
+            row(f"decode, {clients} sessions", "tokens/s", median[f"crowd_{clients}"], None, most, target=SATURATION_TARGET if last else None,
+                met=median[f"crowd_{clients}"] >= SATURATION_TARGET * most if last else None)  # fmt: skip
     return {"setup": {"stages": stages, "one_way_ms": one_way_ms, "mbit_per_s": mbit, "cut": cut}, "samples": samples, "rows": rows}
 
 
@@ -186,11 +288,15 @@ def main():
     parser.add_argument("--backend", default="llama.cpp", choices=["llama.cpp", "none", "all"])
     parser.add_argument("--model", default="smollm2:135m")
     parser.add_argument("--repeats", type=int, default=0)
+    parser.add_argument("--local-model", type=pathlib.Path, help="of the row `local`: a file or folder, e.g. of tools/random_model.py")
+    parser.add_argument("--local-cut", default="0:8,8:16")
     parser.add_argument("rows", nargs="*")
     args = parser.parse_args()
+    if "local" in args.rows and not args.local_model:
+        sys.exit("the row local needs --local-model")
     args.repeats = args.repeats or (2 if args.quick else 5)
-    if unknown := [r for r in args.rows if r not in SETUPS]:
-        sys.exit(f"unknown rows {' '.join(unknown)}; there are {' '.join(SETUPS)}")
+    if unknown := [r for r in args.rows if r not in (*SETUPS, "local")]:
+        sys.exit(f"unknown rows {' '.join(unknown)}; there are {' '.join(SETUPS)} local")
     model_file = pathlib.Path(subprocess.run([BINARY, "pull", args.model], check=True, capture_output=True, text=True).stdout.strip())
     prefix = []
     if args.backend != "none":
@@ -200,7 +306,7 @@ def main():
     setups = []
     print(f"{'row':38} {'unit':>20} {'tessera':>8} {'peer':>8} {'ratio':>6} {'floor':>8} {'target':>6} met")
     for name in args.rows or SETUPS:
-        setups.append(measure_setup(name, args, model_file, model_file.parents[1], prefix))
+        setups.append(measure_local(args) if name == "local" else measure_setup(name, args, model_file, model_file.parents[1], prefix))
         for r in setups[-1]["rows"]:
             met = "–" if r["met"] is None else "yes" if r["met"] else "no"
             print(f"{r['row']:38} {r['unit']:>20} {show(r['ours']):>8} {show(r['peer']):>8} {show(r['ratio']):>6} {show(r['limit']):>8} {show(r['target']):>6} {met}", flush=True)

@@ -99,14 +99,14 @@ def test_every_cut_gives_the_tokens_of_one_machine(tmp_path, store, kind):
         assert cluster.stop() == 0, cluster.gateway.log
 
 
-def shape_model(folder, *arguments):
-    subprocess.run([sys.executable, ROOT / "tools/make_shape_model.py", folder, *arguments], check=True)
+def random_model(folder, what):
+    subprocess.run([sys.executable, ROOT / "tools/random_model.py", what, folder], check=True)
     return folder
 
 
 def test_a_plan_for_machines_that_are_not_there_is_a_cut_that_works(tmp_path, tessera, store):
     """Llama-3-70B on three unlike workers: which formats fit, and an unequal cut; a small model of as many blocks is computed by that cut."""
-    large = shape_model(tmp_path / "large", "--shape", "llama-3-70b")
+    large = random_model(tmp_path / "large", "70b:hollow")
     workers = [w for w in ("rack:72GB:2000:700", "left:22GB:900:80", "right:22GB:900:80") for w in ("--worker", w)]
     ahead = json.loads(tessera("plan", "--model", large, *workers, "--rtt", "1", "--json").stdout)
     formats = {f["format"]: f for f in ahead["formats"]}
@@ -122,7 +122,7 @@ def test_a_plan_for_machines_that_are_not_there_is_a_cut_that_works(tmp_path, te
     for wrong in (["--worker", "rack"], ["--worker", "a:1GB", "--worker", "a:2GB"], ["--worker", "a:1GB:fast"]):
         assert tessera("plan", "--model", large, *wrong, expect=2).stderr.count("\n") == 1
 
-    small = shape_model(tmp_path / "small", "--shape", "small-70b", "--random", "1")
+    small = random_model(tmp_path / "small", "small-70b:safetensors")
     request = {"prompt": [7, 8, 9, 10], "max_tokens": 24, "temperature": 0, "ignore_eos": True}
     with serve(tmp_path / "single", small, store) as url:
         wanted = complete(url, request)
