@@ -249,13 +249,14 @@ def measure_setup(name, args, model_file, store, peer_prefix):
     samples |= long_route
     median = {key: statistics.median(values) if values else None for key, values in samples.items()}
     floor_s = median["compute"] + stages * one_way_ms / 1e3
+    setup = {"stages": stages, "one_way_ms": one_way_ms, "mbit_per_s": mbit, "cut": cut}
     rows = []
 
     def row(what, unit, ours, peer=None, limit=None, better=None, target=None, met=None):
         ratio = None if peer is None else (ours / peer if better == "more" else peer / ours)
         if met is None and target is not None and ratio is not None:
             met = ratio >= target
-        rows.append({"row": f"{name} {what}", "unit": unit, "ours": ours, "peer": peer, "ratio": ratio, "limit": limit, "target": target, "met": met})
+        rows.append({"row": f"{name} {what}", "setup": setup, "unit": unit, "ours": ours, "peer": peer, "ratio": ratio, "limit": limit, "target": target, "met": met})
 
     step_ms = 1e3 / median["decode"]
     row("decode, one session", "tokens/s", median["decode"], median["peer_decode"], 1 / floor_s, "more", target)
@@ -275,7 +276,7 @@ def measure_setup(name, args, model_file, store, peer_prefix):
             last = clients == CROWDS[-1]
             row(f"decode, {clients} sessions", "tokens/s", median[f"crowd_{clients}"], None, most, target=SATURATION_TARGET if last else None,
                 met=median[f"crowd_{clients}"] >= SATURATION_TARGET * most if last else None)  # fmt: skip
-    return {"setup": {"stages": stages, "one_way_ms": one_way_ms, "mbit_per_s": mbit, "cut": cut}, "samples": samples, "rows": rows}
+    return {"setup": setup, "samples": samples, "rows": rows}
 
 
 def show(value):
