@@ -23,6 +23,7 @@ Result<std::unique_ptr<engine::Engine>> make_range_engine(const OpenedModel& ope
   engine_options.prefix_cache = !options.no_prefix_cache;
   engine_options.output_memory_bytes = what.output_memory_bytes;
   engine_options.overlap_hops = what.output_memory_bytes > 0;  // hops of one process share its threads
+  engine_options.prefill_step = std::chrono::milliseconds(10);
   return engine::Engine::create(std::move(model), std::move(backend), engine_options, sink, metrics);
 }
 

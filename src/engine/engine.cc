@@ -147,8 +147,29 @@ bool EngineLoop::step() {
   counts_.device_seconds += std::chrono::duration<double>(times.end - times.begin).count();
   ++counts_.steps;
   counts_.last_batch_rows = plan_.rows;
+  if (options_.prefill_step.count() > 0)
+    bound_prefill(items, std::chrono::duration<double>(times.end - times.begin).count());
   take_results(items, times);
   return true;
+}
+
+void EngineLoop::bound_prefill(std::span<const StepItem> items, double seconds) {
+  constexpr int kFewestRows = 16;  // as many as a matrix product needs to be worth its weights' bytes
+  const auto average = [](double& mean, double value) {
+    mean = mean == 0 ? value : 0.8 * mean + 0.2 * value;
+  };
+  const bool decode_only = std::all_of(items.begin(), items.end(),
+                                       [](const StepItem& item) { return item.sequence->is_decoding(); });
+  if (decode_only) {
+    average(decode_step_s_, seconds);
+    return;
+  }
+  if (plan_.rows < kFewestRows) return;
+  average(row_s_, seconds / plan_.rows);
+  const double wanted =
+      std::max(std::chrono::duration<double>(options_.prefill_step).count(), 2 * decode_step_s_);
+  const double rows = std::min(wanted / std::max(row_s_, 1e-9), 1e6);
+  scheduler_.set_prefill_rows(std::max(static_cast<int>(rows), kFewestRows));
 }
 
 bool EngineLoop::drop_preempted() {

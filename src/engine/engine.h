@@ -7,6 +7,7 @@
 // whole-model engine is tokens in, tokens out.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -34,6 +35,10 @@ struct EngineOptions {
   // A head cuts its decoding sequences into as many groups as their routes have hops, so that the hops
   // compute at the same time; off where they share one device anyway.
   bool overlap_hops = true;
+  // While other sequences decode here, a step with prompt rows takes about so long, or as long as two steps
+  // without: the others' tokens wait no longer, and a link never holds more rows before theirs. 0: no bound
+  // but max_batch_tokens (and no clock decides what a step holds, which simulations need).
+  std::chrono::milliseconds prefill_step{0};
   size_t queue_capacity = 65536;
 };
 

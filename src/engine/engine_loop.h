@@ -79,6 +79,7 @@ class EngineLoop final : public Engine {
     std::chrono::steady_clock::time_point begin, end;
   };
   bool step();
+  void bound_prefill(std::span<const StepItem> items, double seconds);
   bool drop_preempted();
   void fill_plan(std::span<const StepItem> items);
   Samples add_samples(const StepItem& item, int first_row);
@@ -111,6 +112,9 @@ class EngineLoop final : public Engine {
   std::vector<float> hidden_;     // plan_.hidden
   std::vector<Samples> samples_;  // one per item
   EngineStats counts_;
+  // Moving averages of what steps took, by which prompt rows are bounded (EngineOptions::prefill_step).
+  double row_s_ = 0;           // a row of a step with prompt rows
+  double decode_step_s_ = 0;   // a step without
   int64_t checked_steps_ = 0;  // steps when invariant I6 was last checked
   std::optional<EngineMetrics> metrics_;
 

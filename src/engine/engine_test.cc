@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "base/mutex.h"
+#include "engine/scheduler.h"
 #include "engine/test_cluster.h"
 
 namespace tessera::engine::toy {
@@ -280,6 +281,55 @@ TEST(EngineRows, WithoutTheSessionsTicketTheyAreDropped) {
   while (engine->run_once()) {
   }
   EXPECT_EQ(only<Token>(inbox.take()).size(), 2u);
+}
+
+TEST(SchedulerPrefill, IsBoundedWhileOthersDecode) {
+  SchedulerOptions options;
+  options.kv_pages = 64;
+  options.max_batch_tokens = 64;
+  options.max_logit_rows = 8;
+  options.max_sequences = 8;
+  options.is_tail = true;
+  Scheduler scheduler(options);
+  Sequence decoding(scheduler.pool()), prompt(scheduler.pool());
+  decoding.tokens = {1, 2, 3};
+  decoding.opened_tokens = 3;
+  ASSERT_TRUE(scheduler.admit(decoding).ok());
+  decoding.kv_length = decoding.input_end = 3;  // its next token is under way: no row of it in this step
+  prompt.tokens.assign(100, 7);
+  prompt.opened_tokens = 100;
+  prompt.arrival = 1;
+  ASSERT_TRUE(scheduler.admit(prompt).ok());
+  prompt.input_end = 100;
+  const auto rows = [&] {
+    int sum = 0;
+    for (const StepItem& item : scheduler.plan()) sum += item.rows;
+    return sum;
+  };
+  EXPECT_EQ(rows(), 64) << "no bound yet";
+  scheduler.set_prefill_rows(16);
+  EXPECT_EQ(rows(), 16);
+  decoding.input_end = 4;
+  EXPECT_EQ(rows(), 17) << "its own row is not part of the bound";
+  scheduler.release(decoding);
+  EXPECT_EQ(rows(), 64) << "nobody waits";
+  scheduler.release(prompt);
+  EXPECT_TRUE(scheduler.check());
+}
+
+TEST(EnginePrefill, StepsBoundedByTimeGiveTheSameTokens) {
+  EngineOptions options = small_options();
+  options.prefill_step = std::chrono::milliseconds(1);
+  TestCluster cluster({}, {{0, 6}}, options);
+  SamplingParams params;
+  params.max_tokens = 20;
+  params.ignore_eos = true;
+  std::vector<SessionId> sessions;
+  for (int i = 0; i < 6; ++i)
+    sessions.push_back(
+        cluster.submit(std::vector<TokenId>(static_cast<size_t>(3 + 60 * (i % 3)), 5 + i), params));
+  cluster.run();
+  for (SessionId session : sessions) cluster.expect_reference(session);
 }
 
 TEST(EngineTrace, ReportsAsManyStepsAsItWasAskedFor) {

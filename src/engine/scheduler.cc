@@ -7,7 +7,10 @@
 namespace tessera::engine {
 
 Scheduler::Scheduler(const SchedulerOptions& options)
-    : options_(options), pool_(options.kv_pages), tree_(pool_, kv::make_lru_policy()) {}
+    : options_(options),
+      pool_(options.kv_pages),
+      tree_(pool_, kv::make_lru_policy()),
+      prefill_rows_(options.max_batch_tokens) {}
 
 Status Scheduler::admit(Sequence& sequence) {
   if (running() >= options_.max_sequences)
@@ -66,9 +69,12 @@ std::span<const StepItem> Scheduler::plan() {
   items_.clear();
   Budget budget{options_.max_batch_tokens, options_.max_logit_rows};
   // A waiting prefill gets at least one row, however many sequences decode.
-  const bool prefill_waits = std::any_of(order_.begin(), order_.end(), [](const Sequence* sequence) {
-    return sequence->pending() > 0 && !sequence->is_decoding();
-  });
+  bool prefill_waits = false, somebody_decodes = false;
+  for (const Sequence* sequence : order_) {
+    const bool decodes = sequence->is_decoding();
+    somebody_decodes |= decodes;
+    prefill_waits |= !decodes && sequence->pending() > 0;
+  }
   const Budget reserve{prefill_waits && budget.rows > 1 ? 1 : 0,
                        prefill_waits && budget.logit_rows > 1 ? 1 : 0};
   budget.rows -= reserve.rows;
@@ -91,6 +97,8 @@ std::span<const StepItem> Scheduler::plan() {
   }
   budget.rows += reserve.rows;
   budget.logit_rows += reserve.logit_rows;
+  // Those that decode need not be in this step: on a route of several hops most are under way.
+  if (somebody_decodes) budget.rows = std::min(budget.rows, prefill_rows_);
   for (size_t i = 0; prefill_waits && i < count && budget.rows > 0; ++i) {
     Sequence& sequence = *order_[i];
     if (sequence.pending() > 0 && !sequence.is_decoding() && !sequence.preempted) add(sequence, budget);

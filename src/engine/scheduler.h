@@ -48,6 +48,8 @@ class Scheduler {
   // lowest-priority youngest sequence is preempted: it loses its pages and shows up in take_preempted().
   // The span is valid until the next plan().
   std::span<const StepItem> plan();
+  // Prompt rows of a step while others decode, from the next plan() on.
+  void set_prefill_rows(int rows) { prefill_rows_ = rows; }
   // Sequences that the last plan() preempted; the caller releases them.
   std::vector<Sequence*> take_preempted() { return std::exchange(preempted_, {}); }
 
@@ -86,6 +88,7 @@ class Scheduler {
   std::vector<Sequence*> order_;  // priority descending, then arrival
   std::vector<StepItem> items_;
   std::vector<Sequence*> preempted_;
+  int prefill_rows_;         // of a step while others decode
   size_t first_decode_ = 0;  // where the next step begins when one step cannot hold all decode rows
 };
 
