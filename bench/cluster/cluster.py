@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import pathlib
 import platform
@@ -28,6 +29,7 @@ SETUPS = {
     "2-50ms": (2, 50, 100, "0:15,15:30", 2.3),
     "4-50ms": (4, 50, 100, "0:7,7:15,15:23,23:30", 2.3),
 }
+EXTRA = ("local", "activations")
 FLOOR_TARGET = 1.05  # a decode step against compute + one-way delays, where these decide (4 stages, 50 ms)
 FIRST_TOKEN_TARGET = 2.0
 PLAN_TARGET = 0.25
@@ -35,6 +37,7 @@ PREFILL_TARGET = 1.1  # first token of 2,048 against the bound of compute, links
 DISTURBED_TARGET = 1.2  # a decode step while another session's 2,048 tokens cross the same links
 SATURATION_TARGET = 0.9  # of what the machine computes when one process does it all, batched
 LOCAL_TARGET = 0.95  # two stages on one machine against one process
+ACTIVATIONS_TARGET = 1.9
 CROWDS = (1, 4, 16, 64)
 LONG = 2048
 ROW_BYTES = 576 * 4  # of the default model's residual stream
@@ -185,6 +188,61 @@ def measure_long_route(cluster, args, model_file, one_way_ms, mbit):
     return samples
 
 
+def sent_bytes(site):
+    """That have left a namespace by its one link."""
+    return int(subprocess.run(["ip", "netns", "exec", site, "cat", "/sys/class/net/wan0/statistics/tx_bytes"], check=True, capture_output=True, text=True).stdout)
+
+
+def likeliest(url, text):
+    """Of every token of a text the probabilities of the 20 likeliest: [{token: probability}]."""
+    body = {"prompt": text, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 20}
+    request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        choice = json.load(answer)["choices"][0]
+    return [{token: math.exp(value) for token, value in top.items()} for top in choice["logprobs"]["top_logprobs"] if top]
+
+
+def divergence(exact, other):
+    """Mean KL in nats over the tokens that both lists name and one bucket for all others; never above the whole vocabulary's."""
+    total = 0.0
+    for p, q in zip(exact, other, strict=True):
+        shared = [t for t in p if t in q]
+        rest_p, rest_q = (max(1 - sum(d[t] for t in shared), 1e-6) for d in (p, q))
+        total += sum(p[t] * math.log(p[t] / q[t]) for t in shared) + rest_p * math.log(rest_p / rest_q)
+    return total / len(exact)
+
+
+def measure_activations(args, store):
+    """What --activations saves on a link, and what it costs: bytes that leave the first of two workers for a prompt of 2,048 tokens."""
+    texts = ["\n".join(m["content"] for m in p["messages"]) for p in json.loads((ROOT / "tests/parity/smollm2/prompts.json").read_text()) if "messages" in p]
+    sites, found = ["tw1", "tw2"], {}
+    for encoding in ("lossless", "int8", "fp8"):
+        with tempfile.TemporaryDirectory() as folder, netns.wide_area(["tgw", *sites], 0.5, 100, folder) as addresses, netns.inside("tgw"):
+            cluster = Cluster(folder, args.model, "--activations", encoding, models=store, netns="tgw", advertise=addresses["tgw"])
+            try:
+                for site, blocks in zip(sites, ("0:15", "15:30")):
+                    home = pathlib.Path(folder) / site
+                    stock(home, store)
+                    cluster.worker(blocks, "--memory", "1GiB", home=home, netns=site, listen=addresses[site] + ":0")
+                cluster.wait_hosting(*cluster.workers.values(), seconds=300)
+                wait_until(lambda: ready(cluster.url)[0] == 200, lambda: str(ready(cluster.url)))
+                time.sleep(8)  # the links are measured in the background
+                before = sent_bytes("tw1")
+                timed_stream(cluster.url, random_prompt(random.Random(6), LONG), 2)
+                found[encoding] = {"bytes": sent_bytes("tw1") - before, "likeliest": [likeliest(cluster.url, text) for text in texts if text]}
+            finally:
+                cluster.stop()
+    rows = []
+    for encoding in ("int8", "fp8"):
+        ratio = found["lossless"]["bytes"] / found[encoding]["bytes"]
+        pairs = list(zip(found["lossless"]["likeliest"], found[encoding]["likeliest"]))
+        kl = divergence([d for a, _ in pairs for d in a], [d for _, b in pairs for d in b])
+        rows.append({"row": f"activations {encoding}: bytes", "unit": "MB", "ours": found[encoding]["bytes"] / 1e6, "peer": None, "ratio": ratio,
+                     "limit": found["lossless"]["bytes"] / 1e6, "target": ACTIVATIONS_TARGET, "met": ratio >= ACTIVATIONS_TARGET})  # fmt: skip
+        rows.append({"row": f"activations {encoding}: KL", "unit": "nats", "ours": kl, "peer": None, "ratio": None, "limit": None, "target": None, "met": None})
+    return {"setup": {"activations": True}, "samples": {}, "rows": rows}
+
+
 def measure_local(args):
     """Two stages on this machine, same cores, against one process that holds the whole model."""
     model = args.local_model
@@ -256,7 +314,7 @@ def measure_setup(name, args, model_file, store, peer_prefix):
         ratio = None if peer is None else (ours / peer if better == "more" else peer / ours)
         if met is None and target is not None and ratio is not None:
             met = ratio >= target
-        rows.append({"row": f"{name} {what}", "setup": setup, "unit": unit, "ours": ours, "peer": peer, "ratio": ratio, "limit": limit, "target": target, "met": met})
+        rows.append({"row": f"{name} {what}", "unit": unit, "ours": ours, "peer": peer, "ratio": ratio, "limit": limit, "target": target, "met": met})
 
     step_ms = 1e3 / median["decode"]
     row("decode, one session", "tokens/s", median["decode"], median["peer_decode"], 1 / floor_s, "more", target)
@@ -296,8 +354,8 @@ def main():
     if "local" in args.rows and not args.local_model:
         sys.exit("the row local needs --local-model")
     args.repeats = args.repeats or (2 if args.quick else 5)
-    if unknown := [r for r in args.rows if r not in (*SETUPS, "local")]:
-        sys.exit(f"unknown rows {' '.join(unknown)}; there are {' '.join(SETUPS)} local")
+    if unknown := [r for r in args.rows if r not in (*SETUPS, *EXTRA)]:
+        sys.exit(f"unknown rows {' '.join(unknown)}; there are {' '.join([*SETUPS, *EXTRA])}")
     model_file = pathlib.Path(subprocess.run([BINARY, "pull", args.model], check=True, capture_output=True, text=True).stdout.strip())
     prefix = []
     if args.backend != "none":
@@ -307,18 +365,22 @@ def main():
     setups = []
     print(f"{'row':38} {'unit':>20} {'tessera':>8} {'peer':>8} {'ratio':>6} {'floor':>8} {'target':>6} met")
     for name in args.rows or SETUPS:
-        setups.append(measure_local(args) if name == "local" else measure_setup(name, args, model_file, model_file.parents[1], prefix))
+        if name in EXTRA:
+            setups.append(measure_local(args) if name == "local" else measure_activations(args, model_file.parents[1]))
+        else:
+            setups.append(measure_setup(name, args, model_file, model_file.parents[1], prefix))
+        setups[-1]["name"] = name
         for r in setups[-1]["rows"]:
             met = "–" if r["met"] is None else "yes" if r["met"] else "no"
             print(f"{r['row']:38} {r['unit']:>20} {show(r['ours']):>8} {show(r['peer']):>8} {show(r['ratio']):>6} {show(r['limit']):>8} {show(r['target']):>6} {met}", flush=True)
     cpu = next((l.split(": ")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    result = {
-        "machine": {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release()}, "commit": commit, "model": args.model,
-        "command": "bench/cluster.sh " + " ".join(sys.argv[1:]), "rows": [r for s in setups for r in s.pop("rows")], "setups": setups,
-    }  # fmt: skip
     out = ROOT / "bench/results/cluster.json"
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    setups = {s["name"]: s | {"commit": commit, "command": "bench/cluster.sh " + " ".join(sys.argv[1:])} for s in setups}
+    with contextlib.suppress(OSError, ValueError, KeyError):  # what other runs found stays
+        setups = {s["name"]: s for s in json.loads(out.read_text())["setups"]} | setups
+    machine = {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release()}
+    out.write_text(json.dumps({"machine": machine, "model": args.model, "setups": list(setups.values())}, indent=1) + "\n")
     print(f"wrote {out.relative_to(ROOT)}")
 
 

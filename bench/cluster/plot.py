@@ -62,17 +62,16 @@ def chart(path, title, x_label, y_label, lines, log_x=False, log_y=False):
 def main():
     images = ROOT / "docs/images"
     results = json.loads((ROOT / "bench/results/cluster.json").read_text())
-    rows = {r["row"]: r for r in results["rows"]}
+    rows = {r["row"]: r for setup in results["setups"] for r in setup["rows"]}
     latency = {}
     for setup in results["setups"]:
-        shape = setup["setup"]
+        name, shape = setup["name"], setup["setup"]
         if "one_way_ms" not in shape:
             continue
-        name = next(n for n in rows if n.endswith("decode step against its floor") and rows[n]["setup"] == shape)
-        row, stages = rows[name], shape["stages"]
+        row, stages = rows[name + " decode step against its floor"], shape["stages"]
         latency.setdefault(f"{stages} stages", []).append((shape["one_way_ms"], row["ours"]))
         latency.setdefault(f"{stages} stages, floor*", []).append((shape["one_way_ms"], row["limit"]))
-        if peer := rows[name.replace("step against its floor", ", one session").replace(" ,", ",")].get("peer"):
+        if peer := rows[name + " decode, one session"]["peer"]:
             latency.setdefault(f"{stages} stages, llama.cpp", []).append((shape["one_way_ms"], 1e3 / peer))
     chart(images / "cluster-latency.svg", "A decode step over a cut model", "one-way delay of a hop, ms", "ms", latency)
     crowds = [(int(n.split()[-2]), r) for n, r in rows.items() if n.endswith(" sessions")]
