@@ -18,7 +18,8 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 
 SchedulerOptions scheduler_options(const Stage& stage, const EngineOptions& options) {
   return {stage.kv_pages(),      options.max_batch_tokens, stage.max_logit_rows(),
-          options.max_sequences, stage.model().is_tail(),  stage.model().is_head() && options.overlap_hops};
+          options.max_sequences, stage.model().is_tail(),  stage.model().is_head() && options.overlap_hops,
+          options.overlap_hops};
 }
 
 }  // namespace

@@ -317,6 +317,38 @@ TEST(SchedulerPrefill, IsBoundedWhileOthersDecode) {
   EXPECT_TRUE(scheduler.check());
 }
 
+TEST(SchedulerPrefill, LetsDecodeRowsOfOtherMachinesGoAlone) {
+  SchedulerOptions options;
+  options.kv_pages = 64;
+  options.max_batch_tokens = 64;
+  options.max_sequences = 8;
+  options.decode_alone = true;
+  Scheduler scheduler(options);
+  Sequence decoding(scheduler.pool()), prompt(scheduler.pool());
+  decoding.tokens = {1, 2, 3};
+  decoding.opened_tokens = 3;
+  ASSERT_TRUE(scheduler.admit(decoding).ok());
+  decoding.kv_length = 3;
+  prompt.tokens.assign(100, 7);
+  prompt.opened_tokens = 100;
+  prompt.arrival = 1;
+  ASSERT_TRUE(scheduler.admit(prompt).ok());
+  decoding.input_end = 4;
+  EXPECT_EQ(scheduler.plan().size(), 1u) << "nothing else waits";
+  prompt.input_end = 100;
+  const auto first = scheduler.plan();
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_EQ(first[0].sequence, &decoding);
+  for (int step = 1; step < 5; ++step)  // who decodes all the time does not stop the prompt
+    EXPECT_EQ(scheduler.plan().size(), step % 2 == 0 ? 1u : 2u);
+  decoding.input_end = 3;
+  const auto items = scheduler.plan();
+  ASSERT_EQ(items.size(), 1u);
+  EXPECT_EQ(items[0].rows, 64);
+  scheduler.release(decoding);
+  scheduler.release(prompt);
+}
+
 TEST(EnginePrefill, StepsBoundedByTimeGiveTheSameTokens) {
   EngineOptions options = small_options();
   options.prefill_step = std::chrono::milliseconds(1);

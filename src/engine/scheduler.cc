@@ -99,7 +99,8 @@ std::span<const StepItem> Scheduler::plan() {
   budget.logit_rows += reserve.logit_rows;
   // Those that decode need not be in this step: on a route of several hops most are under way.
   if (somebody_decodes) budget.rows = std::min(budget.rows, prefill_rows_);
-  for (size_t i = 0; prefill_waits && i < count && budget.rows > 0; ++i) {
+  decoded_alone_ = options_.decode_alone && prefill_waits && !items_.empty() && !decoded_alone_;
+  for (size_t i = 0; prefill_waits && !decoded_alone_ && i < count && budget.rows > 0; ++i) {
     Sequence& sequence = *order_[i];
     if (sequence.pending() > 0 && !sequence.is_decoding() && !sequence.preempted) add(sequence, budget);
   }

@@ -21,6 +21,10 @@ struct SchedulerOptions {
   // At a head: decoding sequences go in as many groups as their routes have hops
   // (EngineOptions::overlap_hops). Without it, sequences that once met in a batch would stay in one for ever.
   bool overlap_hops = false;
+  // On routes of several machines: decode rows that meet waiting prompt rows go in a step of their own, every
+  // second one. They come one by one from the hop before, so each would else take a whole step of prompt rows
+  // longer at every hop.
+  bool decode_alone = false;
 };
 
 // A sequence's share of a step: rows at positions [start, start + rows), pages allocated.
@@ -88,8 +92,9 @@ class Scheduler {
   std::vector<Sequence*> order_;  // priority descending, then arrival
   std::vector<StepItem> items_;
   std::vector<Sequence*> preempted_;
-  int prefill_rows_;         // of a step while others decode
-  size_t first_decode_ = 0;  // where the next step begins when one step cannot hold all decode rows
+  int prefill_rows_;            // of a step while others decode
+  bool decoded_alone_ = false;  // the last step left waiting prompt rows out
+  size_t first_decode_ = 0;     // where the next step begins when one step cannot hold all decode rows
 };
 
 }  // namespace tessera::engine
