@@ -6,6 +6,7 @@
 
 #include "api/openai_request.h"
 #include "api/openai_response.h"
+#include "api/tenant_salt.h"
 
 namespace tessera::api {
 namespace {
@@ -208,11 +209,6 @@ struct Accepted {
   OpenAiRequest request;
 };
 
-// Tenants share no cached prefixes: how fast an answer comes would tell what others have asked.
-std::string tenant_salt(const Caller& caller, const std::string& salt) {
-  return caller.tenant == kDefaultTenant ? salt : caller.tenant + "/" + salt;
-}
-
 ApiResult<Accepted> accept(Endpoint endpoint, const std::string& body, const Caller& caller,
                            const ModelSet& models, CompletionObserver& observer) {
   if (!caller.may_use_type(kTextType)) return type_not_allowed(kTextType);
@@ -228,7 +224,7 @@ ApiResult<Accepted> accept(Endpoint endpoint, const std::string& body, const Cal
                                                         : parse_text_completion(*json, model);
   if (auto* error = std::get_if<ApiError>(&request)) return std::move(*error);
   CompletionRequest& completion = std::get<0>(request).completion;
-  completion.cache_salt = tenant_salt(caller, completion.cache_salt);
+  completion.cache_salt = tenant_salt(caller.tenant, completion.cache_salt);
   return Accepted{std::get<0>(std::move(completer)), std::get<0>(std::move(request))};
 }
 

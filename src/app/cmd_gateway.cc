@@ -8,6 +8,7 @@
 #include "app/control_plane.h"
 #include "app/gateway_file.h"
 #include "app/http_service.h"
+#include "app/job_host.h"
 #include "app/model_shape.h"
 #include "app/range_engine.h"
 #include "base/clock.h"
@@ -26,7 +27,7 @@ namespace {
 // A worker must have room for a whole sequence: longer ones only where they are asked for.
 constexpr int kDefaultContext = 4096;
 
-struct GatewayOptions : HttpOptions {
+struct GatewayOptions : HttpOptions, JobOptions {
   std::vector<std::string> models;
   std::string quantize;
   std::string dtype = "auto";
@@ -61,6 +62,7 @@ struct GatewayOptions : HttpOptions {
       "postgresql://USER:PASSWORD@HOST/NAME that holds the state of several gateways; default: a file");
     v("redis", redis, "redis://[USER:PASSWORD@]HOST[:PORT][/N] that several gateways share limits in");
     HttpOptions::fields(v);
+    JobOptions::fields(v);
   }
 };
 
@@ -73,6 +75,7 @@ Result<RowEncoding> parse_encoding(const std::string& text) {
 
 Status check(const GatewayOptions& options) {
   TESSERA_RETURN_IF_ERROR(check_http_options(options));
+  TESSERA_RETURN_IF_ERROR(check_job_options(options));
   TESSERA_RETURN_IF_ERROR(parse_encoding(options.activations).status());
   if (options.models.empty()) return invalid_argument("say which model to serve: --model smollm2:135m");
   if (options.control_port < 0 || options.control_port > 65535)
@@ -164,6 +167,18 @@ void publish_relay_gauges(obs::Metrics& metrics, gateway::ClusterGateway& cluste
   });
 }
 
+// Workers that host something.
+void count_workers(control::Coordinator& coordinator, const std::function<void(int)>& done) {
+  coordinator.view([done](const control::ClusterView& view) {
+    int serving = 0;
+    for (const control::WorkerView& worker : view.workers)
+      serving += std::any_of(worker.instances.begin(), worker.instances.end(), [&](const auto& instance) {
+        return worker.state != "lost" && instance.report.state == InstanceState::kReady;
+      });
+    done(serving);
+  });
+}
+
 // Null without a url. One that does not answer now may do so later.
 Result<std::unique_ptr<store::State>> open_shared_state(const std::string& url) {
   if (url.empty()) return std::unique_ptr<store::State>();
@@ -200,6 +215,11 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
   TESSERA_ASSIGN_OR_RETURN(auto control, ControlPlane::open(options, &cluster->database()));
   std::vector<gateway::RouteGroup*> groups = control->groups();
   groups.push_back(&routes);
+  TESSERA_ASSIGN_OR_RETURN(auto jobs, JobHost::open(options, cluster->database(), models.set(), metrics,
+                                                    [&cluster](const auto& done) {
+                                                      count_workers(cluster->coordinator(), done);
+                                                    }));
+  groups.push_back(jobs->routes());
   Status status = serve_http(
       options, signals,
       {models.set(), metrics, health,
@@ -212,6 +232,7 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
          std::fflush(stdout);
        },
        [&] {
+         jobs->stop();
          control->settle();
          models.settle();
          cluster->settle();

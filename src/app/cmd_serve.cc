@@ -3,18 +3,20 @@
 #include "app/control_plane.h"
 #include "app/gateway_file.h"
 #include "app/http_service.h"
+#include "app/job_host.h"
 #include "app/local_completer.h"
 #include "obs/log.h"
 
 namespace tessera::app {
 namespace {
 
-struct ServeOptions : ModelOptions, HttpOptions {
+struct ServeOptions : ModelOptions, HttpOptions, JobOptions {
   template <typename V>
   void fields(V& v) {
     ModelOptions::fields(v);
     v("served-name", served_name, "the model's name in the API; default: what --model says");
     HttpOptions::fields(v);
+    JobOptions::fields(v);
   }
 };
 
@@ -28,10 +30,14 @@ Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
   api::ModelSet models;
   models.add(completer.get());
   publish_session_gauges(metrics, local->sessions(), local->model().served_name);
+  TESSERA_ASSIGN_OR_RETURN(auto jobs, JobHost::open(options, control->database(), models, metrics,
+                                                    [](const std::function<void(int)>& done) { done(1); }));
+  std::vector<gateway::RouteGroup*> groups = control->groups();
+  groups.push_back(jobs->routes());
   return serve_http(options, signals,
                     {models, metrics, health,
                      [&local](gateway::Readiness::Callback done) { local->probe(std::move(done)); },
-                     control->authenticator(), control->groups(),
+                     control->authenticator(), groups,
                      [&local, &control](const std::string& url) {
                        publish_gateway(url, control->admin_key());
                        obs::log_info("serve", "listening on " + url,
@@ -39,7 +45,8 @@ Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
                                       {"context", local->model().context_length},
                                       {"blocks", static_cast<int>(local->workers().size())}});
                      },
-                     [&local, &completer, &control] {
+                     [&local, &completer, &control, &jobs] {
+                       jobs->stop();
                        control->settle();
                        completer.settle();
                        local->settle();
@@ -48,6 +55,7 @@ Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
 
 int serve(ServeOptions& options) {
   Status status = check_http_options(options);
+  if (status.ok()) status = check_job_options(options);
   if (status.ok()) status = start_logging(options.log_level, options.log_format, options.log_file);
   if (!status.ok()) return report(status);
   StopSignals signals;

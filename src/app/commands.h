@@ -23,5 +23,6 @@ Command plan_command();
 Command drain_command();
 Command token_command();
 Command keys_command();
+Command jobs_command();
 
 }  // namespace tessera::app

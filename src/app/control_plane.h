@@ -24,6 +24,7 @@ class ControlPlane {
 
   gateway::Authenticator& authenticator() { return *authenticator_; }
   std::vector<gateway::RouteGroup*> groups() { return {tenant_routes_.get()}; }
+  store::Database& database() { return *database_; }
   // Opens everything; lies in the state folder for the verbs that administer this gateway.
   const std::string& admin_key() const { return admin_key_; }
   // Returns when no request is in the control plane's hands any more; after the connections are gone.
