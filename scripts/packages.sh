@@ -15,7 +15,7 @@ tessera_packages() {  # LIST → package names for this distribution
   esac
   case $list in
     build) echo "build-essential cmake ninja-build pkg-config ccache mold python3 python3-pip ca-certificates $boost
-      libssl-dev libsqlite3-dev libpq-dev libhiredis-dev libpcre2-dev libonig-dev nlohmann-json3-dev prometheus-cpp-dev libcli11-dev libtomlplusplus-dev
+      libssl-dev libargon2-dev libsqlite3-dev libpq-dev libhiredis-dev libpcre2-dev libonig-dev nlohmann-json3-dev prometheus-cpp-dev libcli11-dev libtomlplusplus-dev
       libspdlog-dev libfmt-dev zlib1g-dev libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev
       libgtest-dev libgmock-dev" ;;  # the tests are part of the build
     test) echo "gcovr curl python3-venv postgresql redis-server $clang_format $clang $clang_rt" ;;

@@ -38,7 +38,9 @@ struct CompletionRequest {
   bool echo = false;
   bool return_token_ids = false;
   std::string cache_salt;
-  int priority = 0;  // higher first
+  int priority = 0;    // higher first
+  std::string tenant;  // whose turn it takes where tenants wait for each other
+  int64_t weight = 1;  // that tenant's share
 };
 
 struct TokenText {
@@ -88,6 +90,7 @@ class CompletionSink {
   struct Start {
     std::string system_fingerprint;
     std::vector<std::vector<TokenId>> prompt_token_ids;  // if return_token_ids
+    int prompt_tokens = 0;                               // of all prompts; 0: only Usage will tell
     std::string
         not_token_exact;  // reason, when invariant I1 does not hold for this answer; empty when it does
   };

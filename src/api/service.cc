@@ -108,6 +108,7 @@ class Job final : public CompletionSink, public std::enable_shared_from_this<Job
 
   void on_start(const Start& start) override {
     head_.start = start;
+    if (start.prompt_tokens > 0) observer_->on_prompt(start.prompt_tokens);
     if (!stream_) return;
     MutexLock lock(head_mutex_);
     if (ended_) return;
@@ -225,6 +226,10 @@ ApiResult<Accepted> accept(Endpoint endpoint, const std::string& body, const Cal
   if (auto* error = std::get_if<ApiError>(&request)) return std::move(*error);
   CompletionRequest& completion = std::get<0>(request).completion;
   completion.cache_salt = tenant_salt(caller.tenant, completion.cache_salt);
+  completion.tenant = caller.tenant;
+  completion.weight = caller.weight;
+  // Nobody overtakes other tenants by asking for it.
+  if (caller.role == Role::kClient) completion.priority = std::min(completion.priority, 0);
   return Accepted{std::get<0>(std::move(completer)), std::get<0>(std::move(request))};
 }
 

@@ -21,6 +21,7 @@ class CompletionObserver {
  public:
   virtual ~CompletionObserver() = default;
   virtual void on_model(const std::string& model) = 0;  // once, when the model is known
+  virtual void on_prompt(int tokens) = 0;               // once, before the first token, where it is known
   virtual void on_tokens(int choice, int count) = 0;    // generated tokens, as they arrive
   // Once, last. `status` is what the client got; of a stream that broke after its head, the error's. 499: the
   // client went away.

@@ -11,13 +11,14 @@ namespace {
 
 struct RecordingObserver final : CompletionObserver {
   void on_model(const std::string& m) override { model = m; }
+  void on_prompt(int count) override { prompt = count; }
   void on_tokens(int, int count) override { tokens += count; }
   void on_end(int s, const Usage&) override {
     EXPECT_EQ(status, 0) << "ended twice";
     status = s;
   }
   std::string model;
-  int tokens = 0, status = 0;
+  int prompt = 0, tokens = 0, status = 0;
 };
 
 class ServiceTest : public testing::Test {

@@ -212,7 +212,7 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
                                  [&models](const std::string& name) { return models.unload(name); }},
                                 *work);
   TESSERA_ASSIGN_OR_RETURN(const std::string join, cluster->make_join_url(false));
-  TESSERA_ASSIGN_OR_RETURN(auto control, ControlPlane::open(options, &cluster->database()));
+  TESSERA_ASSIGN_OR_RETURN(auto control, ControlPlane::open(options, &cluster->database(), redis.get()));
   std::vector<gateway::RouteGroup*> groups = control->groups();
   groups.push_back(&routes);
   TESSERA_ASSIGN_OR_RETURN(auto jobs, JobHost::open(options, cluster->database(), models.set(), metrics,
@@ -224,7 +224,7 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
       options, signals,
       {models.set(), metrics, health,
        [&cluster](gateway::Readiness::Callback done) { cluster->probe(std::move(done)); },
-       control->authenticator(), groups,
+       control->authenticator(), groups, &control->admission(), &control->audit(),
        [&](const std::string& url) {
          obs::log_info("gateway", "listening on " + url, {{"control_port", cluster->control_port()}});
          publish_gateway(url, control->admin_key());
@@ -236,6 +236,7 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
          control->settle();
          models.settle();
          cluster->settle();
+         control->settle();
        }});
   // Requests that still wait for the coordinator go on to `work`: none is left when it has answered once
   // more.

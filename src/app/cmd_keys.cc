@@ -21,6 +21,7 @@ struct KeysOptions : ClusterOptions {
   int tokens_per_minute = 0;
   int concurrent = 0;
   int grace = 0;
+  bool require_signature = false;
   template <typename V>
   void fields(V& v) {
     v("=ACTION", words, "list, create, revoke KEY, rotate KEY, enterprises, or enterprise NAME to add one");
@@ -34,6 +35,8 @@ struct KeysOptions : ClusterOptions {
     v("requests-per-day", requests_per_day, "likewise, a day of UTC");
     v("tokens-per-minute", tokens_per_minute, "likewise, of prompts and answers");
     v("max-concurrent", concurrent, "likewise, requests at a time");
+    v("require-signature", require_signature,
+      "the new key must sign its requests; its secret alone opens nothing");
     v("grace-seconds", grace, "rotate: the old secret works for so long");
     ClusterOptions::fields(v);
   }
@@ -72,7 +75,8 @@ int create(const KeysOptions& options) {
                                                 {"rate_limit_per_minute", options.requests_per_minute},
                                                 {"daily_limit", options.requests_per_day},
                                                 {"tokens_per_minute", options.tokens_per_minute},
-                                                {"max_concurrent", options.concurrent}}));
+                                                {"max_concurrent", options.concurrent},
+                                                {"require_signature", options.require_signature}}));
 }
 
 int list(const KeysOptions& options) {

@@ -23,7 +23,7 @@ struct ServeOptions : ModelOptions, HttpOptions, JobOptions {
 Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
   obs::Metrics metrics;
   obs::Health health;
-  TESSERA_ASSIGN_OR_RETURN(auto control, ControlPlane::open(options, nullptr));
+  TESSERA_ASSIGN_OR_RETURN(auto control, ControlPlane::open(options, nullptr, nullptr));
   TESSERA_ASSIGN_OR_RETURN(auto local, LocalCluster::start(options, &metrics));
   health.set("model", true);
   LocalCompleter completer(*local);
@@ -37,7 +37,7 @@ Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
   return serve_http(options, signals,
                     {models, metrics, health,
                      [&local](gateway::Readiness::Callback done) { local->probe(std::move(done)); },
-                     control->authenticator(), groups,
+                     control->authenticator(), groups, &control->admission(), &control->audit(),
                      [&local, &control](const std::string& url) {
                        publish_gateway(url, control->admin_key());
                        obs::log_info("serve", "listening on " + url,
@@ -50,6 +50,7 @@ Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
                        control->settle();
                        completer.settle();
                        local->settle();
+                       control->settle();
                      }});
 }
 

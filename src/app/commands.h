@@ -24,5 +24,7 @@ Command drain_command();
 Command token_command();
 Command keys_command();
 Command jobs_command();
+Command users_command();
+Command audit_command();
 
 }  // namespace tessera::app

@@ -49,12 +49,13 @@ void publish_gateway(const std::string& url, const std::string& admin_key) {
 
 Result<GatewayAddress> read_gateway_file() {
   auto text = read_file(path(), 1 << 20);
-  if (!text.ok())
-    return not_found("no gateway has run with this TESSERA_HOME (" + tessera_home() +
-                     "): name one with --gateway URL");
+  const Status none = not_found("no gateway has run with this TESSERA_HOME (" + tessera_home() +
+                                "): name one with --gateway URL");
+  if (!text.ok()) return none;
   TESSERA_ASSIGN_OR_RETURN(Json json, parse_json(*text));
   if (!json.is_object() || !json.contains("url") || !json["url"].is_string())
     return corrupt(path().string() + " does not name a gateway");
+  if (json["url"].get_ref<const std::string&>().empty()) return none;  // it has not listened yet
   return GatewayAddress{json["url"].get<std::string>(), json.value("api_key", "")};
 }
 

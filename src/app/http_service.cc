@@ -132,8 +132,13 @@ Status serve_http(const HttpOptions& options, StopSignals& signals, const HttpSe
   SystemClock clock;
   auto executor = make_thread_executor("front");
   gateway::Readiness readiness(service.health, service.probe, *executor, clock);
-  gateway::HttpFront front({options.cors_origins, service.groups}, service.authenticator, service.models,
-                           service.metrics, readiness, *executor, clock);
+  gateway::HttpFront front({.cors_origins = options.cors_origins,
+                            .groups = service.groups,
+                            .audit = service.audit,
+                            .tls = !options.tls_cert.empty(),
+                            .admission = service.admission},
+                           service.authenticator, service.models, service.metrics, readiness, *executor,
+                           clock);
   net::ServerOptions server_options;
   server_options.host = options.host;
   server_options.port = static_cast<uint16_t>(options.port);

@@ -72,6 +72,8 @@ struct HttpService {
   gateway::Readiness::Probe probe;
   gateway::Authenticator& authenticator;
   std::vector<gateway::RouteGroup*> groups;
+  gateway::Admission* admission;
+  gateway::AuditTrail* audit;
   std::function<void(const std::string& url)> on_listening;
   // Called when all connections are gone: returns when no session speaks to its request any more.
   std::function<void()> settle;

@@ -9,6 +9,8 @@ namespace {
 
 const SystemClock kSystemClock;
 constexpr std::chrono::milliseconds kFirstRetry{25}, kLongestRetry{2000};
+// Of an answer whose length nobody knows yet: what its tenant is charged beside the prompt, at most.
+constexpr int64_t kExpectedOutput = 256;
 
 }  // namespace
 
@@ -27,6 +29,11 @@ Result<SessionId> SessionManager::submit(SessionRequest request, std::shared_ptr
     waiting_.fetch_sub(1);
     return resource_exhausted("too many requests are waiting (" + std::to_string(options_.max_waiting) +
                               "); try again later");
+  }
+  if (!count_waiting(request.tenant, 1) && !request.of_begun_answer()) {
+    waiting_.fetch_sub(1);
+    count_waiting(request.tenant, -1);
+    return resource_exhausted("too many requests of this tenant are waiting; try again later");
   }
   const SessionId id = next_id_.fetch_add(1);
   auto session = std::make_shared<std::unique_ptr<Session>>(std::make_unique<Session>());
@@ -89,8 +96,25 @@ SessionStats SessionManager::stats() const {
 
 void SessionManager::enqueue(Session& session) {
   session.state = State::kWaiting;
-  queue_[{-static_cast<int64_t>(session.request.priority), session.arrival}] = session.id;
+  if (session.place == 0) {
+    const int64_t output = std::min<int64_t>(session.request.params.max_tokens, kExpectedOutput);
+    session.place =
+        fair_.take_place(session.request.tenant, static_cast<int64_t>(session.request.prompt.size()) + output,
+                         session.request.weight);
+  }
+  queue_[wait_key(session)] = session.id;
   arm(session, options_.wait_timeout, "no worker had room for the request in time");
+}
+
+// However much one tenant asks, others find room to wait in.
+bool SessionManager::count_waiting(const std::string& tenant, int by) {
+  if (tenant.empty()) return true;
+  MutexLock lock(waiting_mutex_);
+  int64_t& count = waiting_of_[tenant];
+  count += by;
+  const bool fits = count <= static_cast<int64_t>(options_.max_waiting - options_.max_waiting / 4);
+  if (count == 0) waiting_of_.erase(tenant);
+  return fits;
 }
 
 void SessionManager::open_waiting() {
@@ -109,6 +133,8 @@ void SessionManager::on_room() {
 
 void SessionManager::open(Session& session) {
   waiting_.fetch_sub(1);
+  count_waiting(session.request.tenant, -1);
+  fair_.serve(session.place);
   running_.fetch_add(1);
   find_route(session);
 }
@@ -257,6 +283,7 @@ void SessionManager::reopen(Session& session) {
   if (session.state == State::kBroken) broken_.fetch_sub(1);
   running_.fetch_sub(1);
   waiting_.fetch_add(1);
+  count_waiting(session.request.tenant, 1);
   enqueue(session);
 }
 
@@ -401,8 +428,9 @@ void SessionManager::erase(SessionId id) {
   executor_.cancel(session.timer);
   end_trace(session, unavailable("the session ended before a step was seen whole"));
   if (session.state == State::kWaiting) {
-    queue_.erase({-static_cast<int64_t>(session.request.priority), session.arrival});
+    queue_.erase(wait_key(session));
     waiting_.fetch_sub(1);
+    count_waiting(session.request.tenant, -1);
   } else {
     running_.fetch_sub(1);
     if (session.state == State::kBroken) broken_.fetch_sub(1);

@@ -16,11 +16,14 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/executor.h"
+#include "base/mutex.h"
+#include "cluster/fair_share.h"
 #include "cluster/replay.h"
 #include "cluster/session_trace.h"
 #include "cluster/transport.h"
@@ -32,7 +35,10 @@ struct SessionRequest {
   std::vector<TokenId> prompt;
   SamplingParams params;
   std::string salt;
-  int priority = 0;  // higher opens first; equal priorities open in order of arrival
+  // Higher opens first; equal priorities take turns by tenant, one tenant's in order of arrival.
+  int priority = 0;
+  std::string tenant = {};
+  int64_t weight = 1;  // the tenant's share where tenants wait for each other
   // Shared by the sessions of one answer; true once its client has heard of it, then all of them wait for
   // room and for a route as a session does whose route broke: a refusal would end what has been heard. Null:
   // the session is an answer of its own.
@@ -196,11 +202,18 @@ class SessionManager final : public Inbox {
     std::string inexact;              // the last reason that the observer heard
     TimerId timer = 0;
     uint64_t arrival = 0;
+    FairShare::Place place = 0;             // taken when it is queued first
     std::unique_ptr<TraceCollector> trace;  // while one is made
     TimerId trace_timer = 0;
   };
-  // Waiting order: priority descending, then arrival; a preempted session keeps its arrival and so its place.
-  using WaitKey = std::pair<int64_t, uint64_t>;
+  // Waiting order: priority descending, then the tenants' turns, then arrival; a preempted session keeps its
+  // place.
+  using WaitKey = std::tuple<int64_t, FairShare::Place, uint64_t>;
+  static WaitKey wait_key(const Session& session) {
+    return {-static_cast<int64_t>(session.request.priority), session.place, session.arrival};
+  }
+  // Counts a session that begins (1) or ceases (-1) to wait. False: its tenant has no more room to wait in.
+  bool count_waiting(const std::string& tenant, int by);
 
   void enqueue(Session& session);
   void open_waiting();
@@ -243,9 +256,13 @@ class SessionManager final : public Inbox {
   std::atomic<uint64_t> next_id_;
   std::atomic<int64_t> waiting_{0}, running_{0}, reopened_{0}, failovers_{0}, broken_{0}, tokens_{0};
 
+  Mutex waiting_mutex_;
+  std::map<std::string, int64_t> waiting_of_ TESSERA_GUARDED_BY(waiting_mutex_);  // by tenant, with a name
+
   // Executor only.
   std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;
   std::map<WaitKey, SessionId> queue_;
+  FairShare fair_;
   struct Unclosed {
     Epoch epoch = 0;
     bool waits_for_worker = false;  // told often enough; once more when it comes back

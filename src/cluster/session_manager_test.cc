@@ -164,6 +164,37 @@ TEST_F(SessionManagerTest, WaitsForRoomInOrderAndRefusesPastTheBound) {
   EXPECT_EQ(a_.all<OpenSession>()[3].session, three);
 }
 
+TEST_F(SessionManagerTest, TenantsTakeTurns) {
+  SessionManagerOptions options;
+  options.name = "fair";
+  options.first_id = 100;
+  options.max_waiting = 40;
+  SessionManager manager(options, transport_, executor_, router_);
+  transport_.add("fair", manager);
+  const auto ask = [&](const std::string& tenant) {
+    SessionRequest request;
+    request.prompt = std::vector<TokenId>(10, 1);
+    request.params.max_tokens = 10;
+    request.tenant = tenant;
+    return manager.submit(std::move(request), std::make_shared<Recorder>());
+  };
+  const SessionId first = *ask("flood");
+  executor_.run();
+  transport_.send("fair", Refused{first, 1, 0, resource_exhausted("no pages")});
+  executor_.run();
+  for (int i = 0; i < 29; ++i) EXPECT_TRUE(ask("flood").ok()) << i;
+  EXPECT_EQ(ask("flood").status().code(), Code::kResourceExhausted) << "some room is left for others";
+  const SessionId small = *ask("small");
+  executor_.run();
+  a_.inbox.clear();
+  executor_.advance(60ms);  // asks again; everybody finds room now
+  std::vector<SessionId> order;
+  for (const OpenSession& open : a_.all<OpenSession>()) order.push_back(open.session);
+  ASSERT_EQ(order.size(), 31u);
+  EXPECT_EQ(order[0], first);
+  EXPECT_LE(std::find(order.begin(), order.end(), small) - order.begin(), 2) << "not behind the flood";
+}
+
 TEST_F(SessionManagerTest, HigherPriorityOpensFirst) {
   auto heard = std::make_shared<Recorder>();
   const SessionId one = submit({1}, heard);

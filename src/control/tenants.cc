@@ -7,6 +7,7 @@
 #include "base/secrets.h"
 #include "base/sha256.h"
 #include "control/addresses.h"
+#include "control/pricing.h"
 #include "store/transact.h"
 
 namespace tessera::control {
@@ -73,6 +74,7 @@ CREATE TABLE api_key_secrets (
 ) STRICT;
 CREATE INDEX api_key_secrets_of_key ON api_key_secrets (key_id);
 )sql",
+    "ALTER TABLE api_keys ADD COLUMN require_signature INTEGER NOT NULL DEFAULT 0",
 };
 
 constexpr const char* kEnterpriseColumns =
@@ -84,8 +86,8 @@ constexpr size_t kEnterpriseColumnCount = 23;
 constexpr const char* kKeyColumns =
     "k.id, k.enterprise_id, k.prefix, k.name, k.models, k.types, k.addresses, k.requests_per_minute, "
     "k.tokens_per_minute, k.requests_per_day, k.max_concurrent, k.expires_ms, k.created_ms, k.rotated_ms, "
-    "k.revoked_ms";
-constexpr size_t kKeyColumnCount = 15;
+    "k.revoked_ms, k.require_signature";
+constexpr size_t kKeyColumnCount = 16;
 
 constexpr size_t kIdBytes = 9;  // 12 characters
 constexpr size_t kSecretBytes = 32;
@@ -186,6 +188,7 @@ ApiKey key_of(const Row& row) {
   key.created_unix_ms = integer();
   key.rotated_unix_ms = integer();
   key.revoked_unix_ms = integer();
+  key.terms.require_signature = integer() != 0;
   return key;
 }
 
@@ -211,6 +214,7 @@ Status check(const EnterpriseProfile& p) {
       return invalid_argument("a text has " + std::to_string(kLongestText) + " bytes at most");
   if (p.billing_period != "monthly" && p.billing_period != "weekly")
     return invalid_argument("'billing_period' is monthly or weekly");
+  TESSERA_RETURN_IF_ERROR(PriceList::parse(p.custom_pricing).status());
   if (p.monthly_budget < 0 || p.monthly_budget > kMostMoney)
     return invalid_argument("'monthly_budget' is between 0 and a billion");
   if (p.data_retention_days < 7 || p.data_retention_days > 365)
@@ -364,7 +368,8 @@ Result<NewApiKey> Tenants::create_key(const std::string& enterprise, const ApiKe
         sql.execute("INSERT INTO api_keys VALUES (" + placeholders(kKeyColumnCount) + ")",
                     {key.id, key.enterprise, std::string(), t.name, list_text(t.models), list_text(t.types),
                      list_text(t.addresses), t.requests_per_minute, t.tokens_per_minute, t.requests_per_day,
-                     t.max_concurrent, t.expires_unix_ms, key.created_unix_ms, int64_t{0}, int64_t{0}})
+                     t.max_concurrent, t.expires_unix_ms, key.created_unix_ms, int64_t{0}, int64_t{0},
+                     int64_t{t.require_signature}})
             .status());
     TESSERA_ASSIGN_OR_RETURN(made.secret, add_secret(sql, key));
     TESSERA_RETURN_IF_ERROR(
@@ -448,6 +453,26 @@ Result<std::optional<KnownKey>> Tenants::find_secret(std::string_view secret) {
   if (known.secret_expires_unix_ms != 0 && known.secret_expires_unix_ms <= clock_.unix_time_ms())
     return std::optional<KnownKey>();
   return std::optional<KnownKey>(std::move(known));
+}
+
+Result<std::optional<SigningKey>> Tenants::find_signing_key(const std::string& id) {
+  TESSERA_ASSIGN_OR_RETURN(
+      const Rows found,
+      database_.execute("SELECT " + std::string(kKeyColumns) + ", " + kEnterpriseColumns +
+                            ", s.secret_sha256 FROM api_keys k JOIN enterprises e ON e.id = k.enterprise_id "
+                            "JOIN api_key_secrets s ON s.key_id = k.id "
+                            "WHERE k.id = $1 AND (s.expires_ms = 0 OR s.expires_ms > $2)",
+                        {id, clock_.unix_time_ms()}));
+  if (found.rows.empty()) return std::optional<SigningKey>();
+  SigningKey key;
+  key.known.key = key_of(found.rows[0]);
+  key.known.enterprise = enterprise_of(found.rows[0], kKeyColumnCount);
+  for (const Row& row : found.rows) {
+    const Blob hash = store::blob_at(row, kKeyColumnCount + kEnterpriseColumnCount);
+    if (hash.size() == sizeof(Digest))
+      std::copy(hash.begin(), hash.end(), key.secrets.emplace_back().begin());
+  }
+  return std::optional<SigningKey>(std::move(key));
 }
 
 }  // namespace tessera::control

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/sha256.h"
 #include "base/status.h"
 #include "store/database.h"
 
@@ -59,7 +60,8 @@ struct ApiKeyTerms {
   int64_t tokens_per_minute = 0;
   int64_t requests_per_day = 0;
   int64_t max_concurrent = 0;
-  int64_t expires_unix_ms = 0;  // 0: never
+  int64_t expires_unix_ms = 0;     // 0: never
+  bool require_signature = false;  // the secret itself opens nothing: requests must be signed with it
 };
 
 struct ApiKey {
@@ -83,6 +85,12 @@ struct KnownKey {
   ApiKey key;
   Enterprise enterprise;
   int64_t secret_expires_unix_ms = 0;  // of a secret that was rotated away; 0: never
+};
+
+// A key by its id, for requests that are signed: the SHA-256 of each secret that works now.
+struct SigningKey {
+  KnownKey known;
+  std::vector<Digest> secrets;
 };
 
 // Thread-safe, also between processes that share the database: every function is one transaction. Whether a
@@ -111,6 +119,7 @@ class Tenants {
   Result<std::vector<ApiKey>> list_keys(const std::string& enterprise);
   // nullopt: nobody's, or rotated away.
   Result<std::optional<KnownKey>> find_secret(std::string_view secret);
+  Result<std::optional<SigningKey>> find_signing_key(const std::string& id);
 
  private:
   Tenants(store::Database& database, const Clock& clock) : database_(database), clock_(clock) {}

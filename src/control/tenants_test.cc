@@ -5,17 +5,14 @@
 #include <set>
 
 #include "control/addresses.h"
-#include "store/sqlite_database.h"
-#include "store/test_util.h"
+#include "control/test_databases.h"
 
 namespace tessera::control {
 namespace {
 
-class TenantsTest : public testing::Test {
+class TenantsTest : public DatabaseTest {
  protected:
-  TenantsTest() : database_(std::move(*store::open_sqlite(":memory:"))) {
-    tenants_ = std::move(*Tenants::open(*database_, clock_));
-  }
+  TenantsTest() { tenants_ = std::move(*Tenants::open(*database_, clock_)); }
   Enterprise enterprise(const std::string& code) {
     EnterpriseProfile profile;
     profile.code = code;
@@ -29,11 +26,10 @@ class TenantsTest : public testing::Test {
   }
 
   store::ManualClock clock_;
-  std::unique_ptr<store::Database> database_;
   std::unique_ptr<Tenants> tenants_;
 };
 
-TEST_F(TenantsTest, AnEnterpriseComesBackAsItWasWritten) {
+TEST_P(TenantsTest, AnEnterpriseComesBackAsItWasWritten) {
   EnterpriseProfile profile;
   profile.code = "acme";
   profile.name = "Acme";
@@ -62,7 +58,7 @@ TEST_F(TenantsTest, AnEnterpriseComesBackAsItWasWritten) {
   EXPECT_EQ(tenants_->find_enterprise("nobody").status().code(), Code::kNotFound);
 }
 
-TEST_F(TenantsTest, ValuesThatCannotBeAreRefused) {
+TEST_P(TenantsTest, ValuesThatCannotBeAreRefused) {
   EnterpriseProfile profile;
   profile.name = "x";
   for (const char* code : {"", "Upper", "white space", "ü"}) {
@@ -83,7 +79,7 @@ TEST_F(TenantsTest, ValuesThatCannotBeAreRefused) {
   EXPECT_EQ(tenants_->create_key("nobody", {}).status().code(), Code::kNotFound);
 }
 
-TEST_F(TenantsTest, AnUpdateLeavesTheCreditAloneUnlessItSaysSo) {
+TEST_P(TenantsTest, AnUpdateLeavesTheCreditAloneUnlessItSaysSo) {
   Enterprise acme = enterprise("acme");
   EnterpriseProfile profile = acme.profile;
   ASSERT_TRUE(database_->execute("UPDATE enterprises SET credit_balance = 5 WHERE id = $1", {acme.id}).ok());
@@ -93,7 +89,7 @@ TEST_F(TenantsTest, AnUpdateLeavesTheCreditAloneUnlessItSaysSo) {
   EXPECT_EQ(tenants_->find_enterprise("acme")->profile.name, "New name");
 }
 
-TEST_F(TenantsTest, ASecretIsShownOnceAndStoredHashed) {
+TEST_P(TenantsTest, ASecretIsShownOnceAndStoredHashed) {
   enterprise("acme");
   ApiKeyTerms terms;
   terms.name = "laptop";
@@ -124,7 +120,7 @@ TEST_F(TenantsTest, ASecretIsShownOnceAndStoredHashed) {
   EXPECT_NE(made.secret, tenants_->create_key("acme", terms)->secret);
 }
 
-TEST_F(TenantsTest, RotationKeepsTheKeyAndItsOldSecretForTheGraceOnly) {
+TEST_P(TenantsTest, RotationKeepsTheKeyAndItsOldSecretForTheGraceOnly) {
   enterprise("acme");
   const NewApiKey first = *tenants_->create_key("acme", {});
   const NewApiKey second = *tenants_->rotate_key("acme", first.key.id, 60);
@@ -145,7 +141,24 @@ TEST_F(TenantsTest, RotationKeepsTheKeyAndItsOldSecretForTheGraceOnly) {
       << "another enterprise's key";
 }
 
-TEST_F(TenantsTest, ARevokedKeyIsKnownAsThat) {
+TEST_P(TenantsTest, ASigningKeyHasTheSecretsThatWorkNow) {
+  ApiKeyTerms terms;
+  terms.require_signature = true;
+  const NewApiKey first = *tenants_->create_key("default", terms);
+  const NewApiKey second = *tenants_->rotate_key("default", first.key.id, 60);
+  const auto hash = [](const std::string& secret) { return sha256(as_bytes(secret)); };
+  auto found = *tenants_->find_signing_key(first.key.id);
+  ASSERT_TRUE(found);
+  EXPECT_TRUE(found->known.key.terms.require_signature);
+  EXPECT_EQ(std::set<Digest>(found->secrets.begin(), found->secrets.end()),
+            (std::set<Digest>{hash(first.secret), hash(second.secret)}));
+  clock_.advance(std::chrono::seconds(61));
+  found = *tenants_->find_signing_key(first.key.id);
+  EXPECT_EQ(found->secrets, std::vector<Digest>{hash(second.secret)});
+  EXPECT_FALSE(*tenants_->find_signing_key("key_none"));
+}
+
+TEST_P(TenantsTest, ARevokedKeyIsKnownAsThat) {
   enterprise("acme");
   const NewApiKey made = *tenants_->create_key("acme", {});
   EXPECT_EQ(tenants_->revoke_key("default", made.key.id).code(), Code::kNotFound);
@@ -166,6 +179,8 @@ TEST(AddressSet, HoldsWhatItsNetworksHold) {
   for (const char* wrong : {"10.1.0.0/33", "10.1.0.0/", "/8", "", "2001:db8::/129", "a.b.c.d", "10.0.0.0/-1"})
     EXPECT_FALSE(AddressSet::parse({wrong}).ok()) << wrong;
 }
+
+TESSERA_ON_EVERY_DATABASE(TenantsTest);
 
 }  // namespace
 }  // namespace tessera::control

@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include "base/secrets.h"
+#include "control/lockout.h"
 
 namespace tessera::gateway {
 namespace {
@@ -30,6 +31,14 @@ api::ApiError unauthorized(std::string message) {
   api::ApiError error = api::invalid_request(std::move(message), {}, "invalid_api_key");
   error.status = 401;
   error.type = "authentication_error";
+  return error;
+}
+
+api::ApiError locked_out() {
+  api::ApiError error = api::error_from_status(
+      resource_exhausted("Too many wrong attempts: try again in a quarter of an hour."));
+  error.code = "locked_out";
+  error.retry_after_s = static_cast<int>(control::Lockout::kLocked.count() / 1000);
   return error;
 }
 

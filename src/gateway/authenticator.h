@@ -26,6 +26,9 @@ std::string bearer_key(const net::HttpRequest& request);
 // 401, saying how to send a key.
 api::ApiError unauthorized(std::string message = {});
 
+// 429: too many wrong secrets came of this identity and address.
+api::ApiError locked_out();
+
 // The keys of the command line: administrators of the default tenant. Immutable; thread-safe.
 class StaticKeys {
  public:

@@ -94,6 +94,7 @@ void Completion::begin_answer() {
   if (over_ || begun_->load()) return;
   api::CompletionSink::Start start;
   start.system_fingerprint = model_->system_fingerprint;
+  start.prompt_tokens = usage_.prompt_tokens;
   if (request_.return_token_ids) start.prompt_token_ids = prompts_;
   begun_->store(true);
   sink_->on_start(start);
@@ -118,6 +119,8 @@ void Completion::start_choice(int choice) {
   session.salt = request_.cache_salt;
   session.priority = request_.priority;
   session.answer_begun = begun_;
+  session.tenant = request_.tenant;
+  session.weight = request_.weight;
   Result<SessionId> id =
       sessions_.submit(std::move(session), std::make_shared<Observer>(shared_from_this(), choice));
   if (!id.ok()) {

@@ -2,36 +2,9 @@
 
 #include <algorithm>
 
+#include "gateway/header_writer.h"
+
 namespace tessera::gateway {
-namespace {
-
-class HeaderWriter final : public net::ResponseWriter {
- public:
-  HeaderWriter(std::shared_ptr<net::ResponseWriter> inner, net::Headers extra)
-      : inner_(std::move(inner)), extra_(std::move(extra)) {}
-
-  void send(net::HttpResponse response) override {
-    response.headers.insert(response.headers.end(), extra_.begin(), extra_.end());
-    inner_->send(std::move(response));
-  }
-  void begin_stream(int status, std::string content_type, net::Headers headers) override {
-    headers.insert(headers.end(), extra_.begin(), extra_.end());
-    inner_->begin_stream(status, std::move(content_type), std::move(headers));
-  }
-  bool write(std::string chunk) override { return inner_->write(std::move(chunk)); }
-  void end_stream() override { inner_->end_stream(); }
-  bool client_gone() const override { return inner_->client_gone(); }
-  void on_client_gone(std::function<void()> callback) override {
-    inner_->on_client_gone(std::move(callback));
-  }
-
- private:
-  const std::shared_ptr<net::ResponseWriter> inner_;
-  const net::Headers extra_;
-};
-
-}  // namespace
-
 Cors::Cors(std::vector<std::string> origins) : origins_(std::move(origins)) {}
 
 net::Headers Cors::headers_for(const net::HttpRequest& request) const {
@@ -42,7 +15,10 @@ net::Headers Cors::headers_for(const net::HttpRequest& request) const {
   if (match == origins_.end()) return {};
   return {{"Access-Control-Allow-Origin", *match},
           {"Vary", "Origin"},
-          {"Access-Control-Expose-Headers", "X-Request-Id, Retry-After"}};
+          {"Access-Control-Expose-Headers",
+           "X-Request-Id, Retry-After, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+           "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
+           "x-ratelimit-reset-tokens"}};
 }
 
 std::optional<net::HttpResponse> Cors::preflight(const net::HttpRequest& request) const {
@@ -64,7 +40,7 @@ std::shared_ptr<net::ResponseWriter> Cors::wrap(const net::HttpRequest& request,
                                                 std::shared_ptr<net::ResponseWriter> writer) const {
   net::Headers headers = headers_for(request);
   if (headers.empty()) return writer;
-  return std::make_shared<HeaderWriter>(std::move(writer), std::move(headers));
+  return with_headers(std::move(writer), std::move(headers));
 }
 
 }  // namespace tessera::gateway

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/errors.h"
+#include "gateway/header_writer.h"
 #include "gateway/text_routes.h"
 
 namespace tessera::gateway {
@@ -61,6 +62,16 @@ Json routes_json(const RouteTable& table) {
          {"path", route.path},
          {"access", route.access == Access::kOpen ? "open" : role_name(least_role(route.access))}});
   return {{"routes", std::move(routes)}};
+}
+
+// Of every answer. None of ours is a page: nothing may be framed, run or guessed from it.
+net::Headers security_headers(bool tls) {
+  net::Headers headers = {{"X-Content-Type-Options", "nosniff"},
+                          {"X-Frame-Options", "DENY"},
+                          {"Referrer-Policy", "no-referrer"},
+                          {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"}};
+  if (tls) headers.emplace_back("Strict-Transport-Security", "max-age=31536000");
+  return headers;
 }
 
 net::HttpResponse refusal(const api::ApiError& error) {
@@ -153,6 +164,9 @@ HttpFront::HttpFront(FrontOptions options, Authenticator& authenticator, const a
       completions_(models, clock),
       metrics_(metrics, clock),
       authenticator_(authenticator),
+      admission_(options.admission),
+      audit_(options.audit),
+      security_headers_(security_headers(options.tls)),
       table_(all_routes(options.groups)) {}
 
 void HttpFront::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
@@ -165,12 +179,15 @@ void HttpFront::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
     call.record->on_end(204, {});
     return;
   }
-  call.writer = cors_.wrap(request, std::move(writer));
+  net::Headers headers = security_headers_;
+  // What is administered is for nobody's cache.
+  if (request.path.starts_with("/api/")) headers.emplace_back("Cache-Control", "no-store");
+  call.writer = cors_.wrap(request, with_headers(std::move(writer), std::move(headers)));
   call.request = std::make_shared<const net::HttpRequest>(std::move(request));
   call.parameters = match.parameters;
   if (match.open) {
     if (!match.route) return call.answer(not_here(match, call.request->path));
-    return run(*match.route, call);
+    return enter(*match.route, std::move(call));
   }
   authenticator_.authenticate(call.request,
                               [this, call, match](api::ApiResult<api::CallerPtr> known) mutable {
@@ -178,10 +195,15 @@ void HttpFront::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
                                   return call.answer(refusal(*error));
                                 call.caller = std::get<0>(std::move(known));
                                 if (!match.route) return call.answer(not_here(match, call.request->path));
-                                if (!may_enter(*call.caller, match.route->access))
-                                  return call.answer(refusal(forbidden(match.route->access)));
-                                run(*match.route, call);
+                                enter(*match.route, std::move(call));
                               });
+}
+
+void HttpFront::enter(const Route& route, Call call) const {
+  if (audit_ != nullptr) call = audit_->follow(route, std::move(call));
+  if (call.caller && !may_enter(*call.caller, route.access))
+    return call.answer(refusal(forbidden(route.access)));
+  run(route, call);
 }
 
 void HttpFront::run(const Route& route, const Call& call) const {
@@ -191,7 +213,11 @@ void HttpFront::run(const Route& route, const Call& call) const {
 }
 
 void HttpFront::complete(api::Endpoint endpoint, const Call& call) const {
-  completions_.handle(endpoint, *call.request, *call.caller, call.writer, call.record);
+  const auto go = [this, endpoint](const Call& admitted) {
+    completions_.handle(endpoint, *admitted.request, *admitted.caller, admitted.writer, admitted.record);
+  };
+  if (admission_ == nullptr) return go(call);
+  admission_->admit(call, go);
 }
 
 std::vector<std::string> HttpFront::cut_running() const {

@@ -12,6 +12,8 @@
 #include "api/service.h"
 #include "base/clock.h"
 #include "base/executor.h"
+#include "gateway/admission.h"
+#include "gateway/audit_trail.h"
 #include "gateway/authenticator.h"
 #include "gateway/cors.h"
 #include "gateway/readiness.h"
@@ -25,6 +27,9 @@ namespace tessera::gateway {
 struct FrontOptions {
   std::vector<std::string> cors_origins;  // pages that may call; "*" for all
   std::vector<RouteGroup*> groups;        // what is answered beside the front's own routes
+  AuditTrail* audit = nullptr;            // keeps what changes something; null: nobody does
+  bool tls = false;                       // served over HTTPS only
+  Admission* admission = nullptr;         // limits and measures inference; null: neither
 };
 
 // Thread-safe. All references must outlive it; the HTTP server must be stopped before it is destroyed, and
@@ -49,6 +54,7 @@ class HttpFront final : public net::HttpHandler {
   std::vector<Route> all_routes(const std::vector<RouteGroup*>& groups);
   std::vector<Route> own_routes();
   void run(const Route& route, const Call& call) const;
+  void enter(const Route& route, Call call) const;
   void complete(api::Endpoint endpoint, const Call& call) const;
   using TextRoute = net::HttpResponse(const std::string& body, const api::Caller& caller,
                                       const api::ModelSet& models);
@@ -63,6 +69,9 @@ class HttpFront final : public net::HttpHandler {
   const api::CompletionService completions_;
   RequestMetrics metrics_;
   Authenticator& authenticator_;
+  Admission* const admission_;
+  AuditTrail* const audit_;
+  const net::Headers security_headers_;
   const RouteTable table_;
   std::atomic<bool> draining_{false};
   std::atomic<int> text_pending_{0};

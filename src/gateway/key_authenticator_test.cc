@@ -11,17 +11,39 @@ namespace {
 
 using control::ApiKeyTerms;
 
+// Does not answer while it is away.
+class SwitchedDatabase final : public store::Database {
+ public:
+  explicit SwitchedDatabase(std::unique_ptr<store::Database> inner) : inner_(std::move(inner)) {}
+  Result<store::Rows> execute(std::string_view sql, const std::vector<store::Value>& params) override {
+    if (away) return unavailable("away");
+    return inner_->execute(sql, params);
+  }
+  Status script(std::string_view sql) override { return inner_->script(sql); }
+  Status transaction(const std::function<Status(store::Statements&)>& body) override {
+    return inner_->transaction(body);
+  }
+  const std::string& description() const override { return inner_->description(); }
+  bool away = false;
+
+ private:
+  const std::unique_ptr<store::Database> inner_;
+};
+
 class KeyAuthenticatorTest : public testing::Test {
  protected:
-  KeyAuthenticatorTest() : database_(std::move(*store::open_sqlite(":memory:"))) {
+  KeyAuthenticatorTest()
+      : database_(std::make_unique<SwitchedDatabase>(std::move(*store::open_sqlite(":memory:")))) {
     tenants_ = std::move(*control::Tenants::open(*database_, clock_));
+    users_ = std::move(*control::Users::open(*database_, clock_));
     make(true);
   }
   void make(bool required) {
     KeyAuthenticatorOptions options;
     options.admin_keys = {"adm_boss", "flag"};
     options.key_required = required;
-    authenticator_ = std::make_unique<KeyAuthenticator>(options, *tenants_, lookup_, clock_);
+    authenticator_ = std::make_unique<KeyAuthenticator>(
+        options, KeyAuthenticator::Sources{*tenants_, *users_, lockout_, *state_}, lookup_, clock_);
   }
   // The status (200: let in), and whoever it is.
   int status(net::Headers headers, const std::string& address = "127.0.0.1") {
@@ -50,8 +72,11 @@ class KeyAuthenticatorTest : public testing::Test {
 
   store::ManualClock clock_;
   cluster::ManualExecutor lookup_;
-  std::unique_ptr<store::Database> database_;
+  std::unique_ptr<SwitchedDatabase> database_;
   std::unique_ptr<control::Tenants> tenants_;
+  std::unique_ptr<control::Users> users_;
+  std::unique_ptr<store::State> state_ = store::make_memory_state(clock_);
+  control::Lockout lockout_{*state_};
   std::unique_ptr<KeyAuthenticator> authenticator_;
   api::CallerPtr caller_;
   std::string code_;
@@ -131,6 +156,40 @@ TEST_F(KeyAuthenticatorTest, WhatTheDatabaseSaidIsBelievedForAShortTime) {
   EXPECT_EQ(with_key("ent_wrong"), 401);
   EXPECT_EQ(with_key("ent_wrong"), 401);
   EXPECT_FALSE(waited_) << "guessing does not load the database";
+}
+
+TEST_F(KeyAuthenticatorTest, GuessingTheRestOfAKeyLocksTheGuesserOut) {
+  const std::string secret = tenants_->create_key("default", {})->secret;
+  std::string guess = secret;
+  for (int i = 0; i < 5; ++i) {
+    guess.back() = static_cast<char>('0' + i);
+    if (guess == secret) guess.back() = 'z';
+    EXPECT_EQ(with_key(guess, "10.0.0.1"), i < 4 ? 401 : 429) << i;
+  }
+  EXPECT_EQ(with_key(secret, "10.0.0.1"), 429) << "right or wrong";
+  EXPECT_EQ(with_key(secret, "10.0.0.2"), 200) << "its owner is elsewhere";
+}
+
+TEST_F(KeyAuthenticatorTest, KnownKeysGoOnWithoutTheDatabase) {
+  const std::string known = tenants_->create_key("default", {})->secret;
+  const std::string unknown = tenants_->create_key("default", {})->secret;
+  EXPECT_EQ(with_key(known), 200);
+  database_->away = true;
+  clock_.advance(std::chrono::minutes(10));
+  EXPECT_EQ(with_key(known), 200);
+  EXPECT_EQ(with_key(unknown), 503) << "not 401: it may be right";
+}
+
+TEST_F(KeyAuthenticatorTest, LoginsBringTheirRole) {
+  ASSERT_TRUE(users_->add("ann", "operator", "a good password").ok());
+  const auto tokens = *users_->login("ann", "a good password");
+  EXPECT_EQ(with_key(tokens.access), 200);
+  EXPECT_EQ(caller_->role, api::Role::kOperator);
+  EXPECT_EQ(caller_->key, "user:ann");
+  EXPECT_EQ(with_key(tokens.refresh), 401);
+  ASSERT_TRUE(users_->change("ann", "viewer", {}, {}).ok());
+  authenticator_->forget();
+  EXPECT_EQ(with_key(tokens.access), 401);
 }
 
 TEST_F(KeyAuthenticatorTest, KeysEndWhenTheyExpire) {

@@ -39,6 +39,8 @@ class RequestRecord final : public api::CompletionObserver {
     tokens_ = &owner_.metrics_.counter("tessera_tokens_generated_total", "Generated tokens.", labels);
   }
 
+  void on_prompt(int) override {}
+
   void on_tokens(int choice, int count) override {
     const MonotonicTime now = owner_.clock_.now();
     MutexLock lock(mutex_);

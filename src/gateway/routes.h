@@ -45,6 +45,7 @@ struct Route {
   std::function<void(const Call&)> run;  // must not block
   bool quiet = false;                    // logged at debug
   bool work = false;                     // refused while draining
+  bool audited = false;                  // though it needs no role above a client's
 };
 
 // A part of the API. Thread-safe.

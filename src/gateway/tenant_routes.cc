@@ -40,6 +40,7 @@ Json key_json(const ApiKey& key) {
           {"tokens_per_minute", t.tokens_per_minute},
           {"daily_limit", t.requests_per_day},
           {"max_concurrent", t.max_concurrent},
+          {"require_signature", t.require_signature},
           {"expires_at", time_json(t.expires_unix_ms)},
           {"created_at", time_json(key.created_unix_ms)},
           {"rotated_at", time_json(key.rotated_unix_ms)},
@@ -198,6 +199,7 @@ JsonAnswer TenantRoutes::create_key(const Call& call) {
   terms.tokens_per_minute = fields.integer("tokens_per_minute", 0, 0, kMostCount);
   terms.requests_per_day = fields.integer("daily_limit", 0, 0, kMostCount);
   terms.max_concurrent = fields.integer("max_concurrent", 0, 0, kMostCount);
+  terms.require_signature = fields.boolean("require_signature", false);
   const double days = fields.number("expires_days", 0, 0, 36500);
   if (!fields.ok()) return *fields.error();
   if (days > 0)
