@@ -5,12 +5,13 @@
 #   sim        10,000 schedules of the simulated cluster; each failing seed is printed
 #   soak       an hour of mixed load on one server: flat memory, no error, KV pages conserved
 #   cluster    ten minutes of workers killed in turn under 16 streams, every stream token-exact; namespaces with 10 ms between them
+#   engines    other engines behind a worker, llama.cpp's server among them (Debian sid in a chroot: debootstrap; needs root)
 #   debian13   the two scripts in a Debian 13 chroot (debootstrap; needs root)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(asan fuzz sim soak cluster debian13)
+[ ${#parts[@]} -gt 0 ] || parts=(asan fuzz sim soak cluster engines debian13)
 
 asan() {
   install_packages build; install_packages test
@@ -45,6 +46,14 @@ cluster() {
   tests/run_pytest.sh tests/e2e/test_netns.py -rs
 }
 
+engines() {
+  install_packages build; install_packages test; install_packages bench
+  bench/peers/llama_cpp.sh >/dev/null
+  scripts/build.sh release tessera
+  build/release/tessera pull smollm2:135m >/dev/null
+  tests/run_pytest.sh tests/e2e/test_engines.py -rs
+}
+
 debian13() {
   install_packages bench
   local root=build/debian13
@@ -56,7 +65,7 @@ debian13() {
 
 for part in "${parts[@]}"; do
   case $part in
-    asan | fuzz | sim | soak | cluster | debian13) echo "== $part"; "$part" ;;
-    *) echo "nightly.sh: no part '$part' (asan fuzz sim soak cluster debian13)" >&2; exit 2 ;;
+    asan | fuzz | sim | soak | cluster | engines | debian13) echo "== $part"; "$part" ;;
+    *) echo "nightly.sh: no part '$part' (asan fuzz sim soak cluster engines debian13)" >&2; exit 2 ;;
   esac
 done

@@ -54,7 +54,7 @@ ApiResult<std::string> content_text(const Json& message, const std::string& role
   return joined;
 }
 
-ApiResult<OrderedJson> parse_message(const Json& message, size_t index) {
+ApiResult<OrderedJson> parse_message(const Json& message, size_t index, bool tools) {
   if (!message.is_object()) return invalid_request("Each message must be an object.", at(index, ""));
   const auto role_field = message.find("role");
   if (role_field == message.end() || !role_field->is_string())
@@ -66,12 +66,18 @@ ApiResult<OrderedJson> parse_message(const Json& message, size_t index) {
         "Unknown role '" + role + "'; it must be system, developer, user, assistant or tool.",
         at(index, "role"));
   for (const char* refused : {"tool_calls", "function_call", "audio"}) {
+    if (tools && std::string_view(refused) == "tool_calls") continue;
     if (present(message, refused) && !(message[refused].is_array() && message[refused].empty()))
       return invalid_request("'" + std::string(refused) + "' is not supported.", at(index, refused));
   }
   auto content = content_text(message, role, index);
   if (auto* error = std::get_if<ApiError>(&content)) return std::move(*error);
   OrderedJson out{{"role", role}, {"content", std::get<std::string>(std::move(content))}};
+  if (tools && present(message, "tool_calls")) {
+    if (!message["tool_calls"].is_array())
+      return invalid_request("'tool_calls' must be a list.", at(index, "tool_calls"));
+    out["tool_calls"] = message["tool_calls"];
+  }
   for (const char* kept : {"name", "tool_call_id", "reasoning_content"}) {
     if (!present(message, kept)) continue;
     const Json& value = message[kept];
@@ -91,13 +97,13 @@ size_t count_values(const Json& value) {
 
 }  // namespace
 
-ApiResult<std::shared_ptr<const OrderedJson>> parse_messages(const Json* messages) {
+ApiResult<std::shared_ptr<const OrderedJson>> parse_messages(const Json* messages, bool tools) {
   if (!messages) return invalid_request("'messages' is missing.", "messages");
   if (!messages->is_array() || messages->empty())
     return invalid_request("'messages' must be a list of at least one message.", "messages");
   OrderedJson out = OrderedJson::array();
   for (size_t i = 0; i < messages->size(); ++i) {
-    auto message = parse_message((*messages)[i], i);
+    auto message = parse_message((*messages)[i], i, tools);
     if (auto* error = std::get_if<ApiError>(&message)) return std::move(*error);
     out.push_back(std::get<OrderedJson>(std::move(message)));
   }

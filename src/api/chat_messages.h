@@ -12,8 +12,8 @@ namespace tessera::api {
 // A list of {"role", "content", …} objects whose content is one string: text parts are joined by a newline,
 // `developer` becomes `system`, an assistant's null content becomes "". `name`, `tool_call_id` and
 // `reasoning_content` are kept, since templates read them. Images, audio, files and tool calls are refused by
-// name. Pass the value of the field, nullptr when it is absent.
-ApiResult<std::shared_ptr<const OrderedJson>> parse_messages(const Json* messages);
+// name; `tool_calls` are kept with `tools`. Pass the value of the field, nullptr when it is absent.
+ApiResult<std::shared_ptr<const OrderedJson>> parse_messages(const Json* messages, bool tools = false);
 
 // `add_generation_prompt` and `continue_final_message` of a request whose `messages` are `messages`. To go on
 // with a message, it must be the assistant's.

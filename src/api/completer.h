@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "core/engine_messages.h"
 #include "core/sampling.h"
 #include "core/types.h"
 #include "text/chat_ending.h"
@@ -41,6 +42,9 @@ struct CompletionRequest {
   int priority = 0;    // higher first
   std::string tenant;  // whose turn it takes where tenants wait for each other
   int64_t weight = 1;  // that tenant's share
+  // What only other engines can do so far (ModelInfo::beyond): as the client wrote it, shape checked; or
+  // null.
+  std::shared_ptr<const OrderedJson> tools, tool_choice, response_format;
 };
 
 struct TokenText {
@@ -60,8 +64,10 @@ struct Delta {
   std::string reasoning;             // chat: text between the template's thinking marks
   std::vector<TokenId> token_ids;    // generated ids that this delta accounts for
   std::vector<TokenScore> logprobs;  // if asked for
-  FinishReason finish = FinishReason::kNone;  // not kNone on a choice's last delta
-  std::string not_token_exact;                // as in Start, when it turns out later: from this delta on
+  FinishReason finish = FinishReason::kNone;      // not kNone on a choice's last delta
+  std::string not_token_exact;                    // as in Start, when it turns out later: from this delta on
+  std::shared_ptr<const OrderedJson> tool_calls;  // chat: a list of OpenAI's deltas, or null
+  int unnamed_tokens = 0;  // generated tokens beside token_ids, from an engine that does not tell ids
 };
 
 struct Usage {
@@ -108,6 +114,7 @@ struct ModelInfo {
   int vocab_size = 0;
   bool has_tokenizer = true;
   bool has_chat_template = true;
+  EngineFeatures beyond = 0;  // what an engine that serves it can do and ours cannot yet: tools, JSON schemas
 };
 
 // Thread-safe.

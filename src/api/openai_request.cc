@@ -15,9 +15,7 @@ struct UnbuiltField {
 };
 
 constexpr UnbuiltField kUnbuilt[] = {
-    {"tools", "[]"},
     {"functions", "[]"},
-    {"response_format", R"({"type":"text"})"},
     {"modalities", R"(["text"])"},
     {"audio", "null"},
     {"prediction", "null"},
@@ -91,19 +89,61 @@ constexpr UnbuiltField kUnbuilt[] = {
     {"min_keep", "0"},
 };
 
+// Ours has no tools and no forced formats yet: only an engine that has them lets these pass.
+std::shared_ptr<const OrderedJson> kept(const Json& value) {
+  return std::make_shared<const OrderedJson>(value);
+}
+void read_tools(FieldReader& fields, const ModelInfo& model, CompletionRequest& request) {
+  const bool can = request.chat && (model.beyond & engine_feature::kTools) != 0;
+  const Json* tools = fields.find("tools");
+  if (tools && *tools != Json::array()) {
+    if (!can) return fields.fail(invalid_request("'tools' is not supported.", "tools", "unsupported"));
+    if (!tools->is_array()) return fields.fail("tools", "'tools' must be a list.");
+    for (const Json& tool : *tools)
+      if (!tool.is_object() || tool.value("type", Json()) != "function" || !tool.contains("function") ||
+          !tool["function"].is_object() || !tool["function"].value("name", Json()).is_string())
+        return fields.fail("tools", "Each tool must be a function with a name.");
+    request.tools = kept(*tools);
+  }
+  for (const char* name : {"tool_choice", "function_call"}) {
+    const Json* choice = fields.find(name);
+    if (!choice) continue;
+    // A choice of tools is harmless while there are none to choose from.
+    if (!request.tools || std::string_view(name) != "tool_choice") {
+      if (*choice != "none" && *choice != "auto")
+        fields.fail(invalid_request(
+            "'" + std::string(name) + "' needs tools, which are not " + (can ? "given." : "supported."), name,
+            "unsupported"));
+      continue;
+    }
+    if (*choice != "none" && *choice != "auto" && *choice != "required" && !choice->is_object())
+      return fields.fail(name, "'tool_choice' must be none, auto, required or name a function.");
+    request.tool_choice = kept(*choice);
+  }
+}
+
+void read_response_format(FieldReader& fields, const ModelInfo& model, CompletionRequest& request) {
+  const Json* format = fields.find("response_format");
+  if (!format || *format == Json{{"type", "text"}}) return;
+  const Json type = format->is_object() ? format->value("type", Json()) : Json();
+  const EngineFeatures needed = type == "json_schema"   ? engine_feature::kJsonSchema
+                                : type == "json_object" ? engine_feature::kJsonObject
+                                                        : 0;
+  if (!request.chat || needed == 0 || (model.beyond & needed) == 0)
+    return fields.fail(
+        invalid_request("'response_format' is not supported.", "response_format", "unsupported"));
+  if (type == "json_schema" && !(format->contains("json_schema") && (*format)["json_schema"].is_object() &&
+                                 (*format)["json_schema"].contains("schema")))
+    return fields.fail("response_format", "'response_format.json_schema.schema' must hold the schema.");
+  request.response_format = kept(*format);
+}
+
 void refuse_unbuilt(FieldReader& fields) {
   for (const UnbuiltField& field : kUnbuilt) {
     const Json* value = fields.find(field.name);
     if (value && *value != Json::parse(field.neutral))
       fields.fail(
           invalid_request("'" + std::string(field.name) + "' is not supported.", field.name, "unsupported"));
-  }
-  // A choice of tools is harmless while there are none to choose from.
-  for (const char* name : {"tool_choice", "function_call"}) {
-    const Json* choice = fields.find(name);
-    if (choice && *choice != "none" && *choice != "auto")
-      fields.fail(invalid_request("'" + std::string(name) + "' needs tools, which are not supported.", name,
-                                  "unsupported"));
   }
 }
 
@@ -190,6 +230,8 @@ void read_common(FieldReader& fields, const ModelInfo& model, OpenAiRequest& req
   CompletionRequest& completion = request.completion;
   completion.model = model.id;
   refuse_unbuilt(fields);
+  read_tools(fields, model, completion);
+  read_response_format(fields, model, completion);
   read_sampling(fields, model, completion);
   read_stop(fields, model, completion);
   read_stream(fields, request);
@@ -268,7 +310,7 @@ ApiResult<OpenAiRequest> parse_chat_completion(const Json& body, const ModelInfo
   CompletionRequest& completion = request.completion;
   FieldReader fields(body);
   completion.chat = true;
-  auto messages = parse_messages(fields.find("messages"));
+  auto messages = parse_messages(fields.find("messages"), (model.beyond & engine_feature::kTools) != 0);
   if (auto* error = std::get_if<ApiError>(&messages)) return std::move(*error);
   completion.messages = std::get<0>(std::move(messages));
   if (!model.has_chat_template)

@@ -324,6 +324,39 @@ TEST(TextRequest, WithoutTokenizerOnlyIds) {
   EXPECT_EQ(verdict(parse_text_completion(*parse_json(R"({"prompt":[1]})"), bare)), "ok");
 }
 
+TEST(ChatRequest, ToolsAndFormatsPassWhereAnEngineHasThem) {
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f","parameters":{}}}])";
+  const std::string schema =
+      R"("response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{}}})";
+  const auto chat_of = [](const std::string& fields, EngineFeatures beyond, const char* more = "") {
+    ModelInfo info = model();
+    info.beyond = beyond;
+    return parse_chat_completion(*parse_json(R"({"messages":[{"role":"user","content":"Hi"})" +
+                                             std::string(more) + "]," + fields + "}"),
+                                 info);
+  };
+  EXPECT_EQ(verdict(chat_of(tools, 0)), "400 tools");
+  EXPECT_EQ(verdict(chat_of(tools, engine_feature::kJsonSchema)), "400 tools");
+  const auto passed = chat_of(tools + R"(,"tool_choice":"required")", engine_feature::kTools);
+  ASSERT_EQ(verdict(passed), "ok");
+  EXPECT_EQ((*std::get<0>(passed).completion.tools)[0]["function"]["name"], "f");
+  EXPECT_EQ(*std::get<0>(passed).completion.tool_choice, "required");
+  EXPECT_EQ(verdict(chat_of(tools + R"(,"tool_choice":5)", engine_feature::kTools)), "400 tool_choice");
+  EXPECT_EQ(verdict(chat_of(R"("tool_choice":"required")", engine_feature::kTools)), "400 tool_choice");
+  EXPECT_EQ(verdict(chat_of(R"("tools":[{"type":"magic"}])", engine_feature::kTools)), "400 tools");
+  EXPECT_EQ(verdict(chat_of(R"("tools":[7])", engine_feature::kTools)), "400 tools");
+  const char* called = R"(,{"role":"assistant","content":null,"tool_calls":[{"id":"1"}]},
+                          {"role":"tool","tool_call_id":"1","content":"x"})";
+  EXPECT_EQ(verdict(chat_of(tools, engine_feature::kTools, called)), "ok");
+  EXPECT_EQ(verdict(chat_of(schema, 0)), "400 response_format");
+  EXPECT_EQ(verdict(chat_of(schema, engine_feature::kJsonSchema)), "ok");
+  EXPECT_EQ(verdict(chat_of(R"("response_format":{"type":"json_object"})", engine_feature::kJsonSchema)),
+            "400 response_format");
+  EXPECT_EQ(verdict(chat_of(R"("response_format":{"type":"json_schema"})", engine_feature::kJsonSchema)),
+            "400 response_format");
+  EXPECT_EQ(verdict(chat_of(R"("response_format":{"type":"text"})", 0)), "ok");
+}
+
 TEST(Body, MustBeAnObject) {
   for (const char* json : {"[]", "5", "\"x\"", "null"}) {
     EXPECT_EQ(verdict(parse_chat_completion(*parse_json(json), model())), "400 ") << json;

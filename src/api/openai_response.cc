@@ -56,8 +56,31 @@ OrderedJson usage_json(const Usage& usage) {
           {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
 }
 
-OrderedJson finish_json(FinishReason reason) {
+OrderedJson finish_json(FinishReason reason, bool called_tool) {
+  if (called_tool && reason == FinishReason::kStop) return "tool_calls";
   return reason == FinishReason::kNone ? OrderedJson(nullptr) : OrderedJson(finish_name(reason));
+}
+
+// Puts deltas of tool calls together: by `index`, names and ids once, arguments piece by piece.
+void merge_tool_calls(OrderedJson& whole, const OrderedJson& deltas) {
+  for (const OrderedJson& delta : deltas) {
+    if (!delta.is_object()) continue;
+    const auto at = delta.find("index");
+    const size_t index = at != delta.end() && at->is_number_unsigned() ? at->get<size_t>() : whole.size();
+    if (index > whole.size() || index >= 256) continue;  // an engine's mistake: nothing to put it to
+    if (index == whole.size())
+      whole.push_back({{"id", ""}, {"type", "function"}, {"function", {{"name", ""}, {"arguments", ""}}}});
+    OrderedJson& call = whole[index];
+    const auto add = [](OrderedJson& to, const OrderedJson& from, const char* key) {
+      if (auto found = from.find(key); found != from.end() && found->is_string())
+        to[key] = to[key].get<std::string>() + found->get<std::string>();
+    };
+    add(call, delta, "id");
+    if (auto function = delta.find("function"); function != delta.end() && function->is_object()) {
+      add(call["function"], *function, "name");
+      add(call["function"], *function, "arguments");
+    }
+  }
 }
 
 void add_inexact_note(OrderedJson& answer, const std::string& reason) {
@@ -92,6 +115,10 @@ OrderedJson choice_body(const AnswerHead& head, const CollectedChoice& collected
   OrderedJson choice{{"index", index}};
   if (head.chat) {
     choice["message"] = {{"role", "assistant"}, {"content", collected.text}, {"refusal", nullptr}};
+    if (collected.tool_calls) {
+      if (collected.text.empty()) choice["message"]["content"] = nullptr;
+      choice["message"]["tool_calls"] = *collected.tool_calls;
+    }
     if (!collected.reasoning.empty()) choice["message"]["reasoning_content"] = collected.reasoning;
   } else {
     choice["text"] = collected.text;
@@ -100,7 +127,7 @@ OrderedJson choice_body(const AnswerHead& head, const CollectedChoice& collected
   choice["logprobs"] = !logprobs   ? OrderedJson(nullptr)
                        : head.chat ? chat_logprobs(collected.logprobs)
                                    : text_logprobs(collected.logprobs, text_offset);
-  choice["finish_reason"] = finish_json(collected.finish);
+  choice["finish_reason"] = finish_json(collected.finish, collected.tool_calls != nullptr);
   if (head.return_token_ids) choice["token_ids"] = collected.token_ids;
   add_prompt_ids(choice, head, static_cast<size_t>(index / n));
   return choice;
@@ -141,6 +168,10 @@ void CollectedChoice::append(const Delta& delta) {
   token_ids.insert(token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
   logprobs.insert(logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
   if (delta.finish != FinishReason::kNone) finish = delta.finish;
+  if (delta.tool_calls) {
+    if (!tool_calls) tool_calls = std::make_shared<OrderedJson>(OrderedJson::array());
+    merge_tool_calls(*tool_calls, *delta.tool_calls);
+  }
 }
 
 OrderedJson chat_logprobs(const std::vector<TokenScore>& scores) {
@@ -209,7 +240,7 @@ std::string StreamWriter::delta(const Delta& delta) {
   if (first && head_.chat) out = role_event(delta.choice);
   state.begun = true;
   const bool ids = head_.return_token_ids && !delta.token_ids.empty();
-  if (delta.text.empty() && delta.reasoning.empty() && delta.logprobs.empty() && !ids &&
+  if (delta.text.empty() && delta.reasoning.empty() && delta.logprobs.empty() && !ids && !delta.tool_calls &&
       delta.finish == FinishReason::kNone) {
     // The prompt's ids must not be lost with an empty first delta.
     if (!(first && !head_.chat && head_.return_token_ids)) return out;
@@ -219,13 +250,15 @@ std::string StreamWriter::delta(const Delta& delta) {
     choice["delta"] = OrderedJson::object();
     if (!delta.reasoning.empty()) choice["delta"]["reasoning_content"] = delta.reasoning;
     if (!delta.text.empty()) choice["delta"]["content"] = delta.text;
+    if (delta.tool_calls) choice["delta"]["tool_calls"] = *delta.tool_calls;
+    state.called_tool = state.called_tool || delta.tool_calls;
   } else {
     choice["text"] = delta.text;
   }
   choice["logprobs"] = delta.logprobs.empty() ? OrderedJson(nullptr)
                        : head_.chat           ? chat_logprobs(delta.logprobs)
                                               : text_logprobs(delta.logprobs, state.text_offset);
-  choice["finish_reason"] = finish_json(delta.finish);
+  choice["finish_reason"] = finish_json(delta.finish, state.called_tool);
   if (head_.return_token_ids) choice["token_ids"] = delta.token_ids;
   if (first) add_prompt_ids(choice, head_, static_cast<size_t>(delta.choice / n_));
   return out + event(OrderedJson::array({std::move(choice)}), nullptr);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct CollectedChoice {
   std::vector<TokenId> token_ids;
   std::vector<TokenScore> logprobs;
   FinishReason finish = FinishReason::kNone;
+  std::shared_ptr<OrderedJson> tool_calls;  // whole, or null
   void append(const Delta& delta);
 };
 // `choices` in order of their index; choice index / n is the index of its prompt.
@@ -52,6 +54,7 @@ class StreamWriter {
  private:
   struct ChoiceState {
     bool begun = false;
+    bool called_tool = false;
     int64_t text_offset = 0;  // legacy logprobs: characters before the next token
   };
   std::string event(OrderedJson choices, OrderedJson usage);

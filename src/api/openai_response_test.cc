@@ -130,6 +130,35 @@ TEST(TextLogprobs, CountCharactersAndStartWithNull) {
   EXPECT_EQ(offset, 4);
 }
 
+TEST(ToolCalls, ArePassedOnInAStreamAndPutTogetherInABody) {
+  const auto part = [](const char* json) {
+    Delta delta;
+    delta.tool_calls = std::make_shared<const OrderedJson>(*parse_ordered_json(json));
+    return delta;
+  };
+  std::vector<Delta> deltas = {
+      part(R"([{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"a\""}}])"),
+      part(R"([{"index":0,"function":{"arguments":":1}"}},{"index":9,"id":"x"},{"index":"?"}])"), Delta{}};
+  deltas[2].finish = FinishReason::kStop;
+  AnswerHead head;
+  head.chat = true;
+  StreamWriter writer(head, 1, 1);
+  std::string events;
+  CollectedChoice collected;
+  for (const Delta& delta : deltas) {
+    events += writer.delta(delta);
+    collected.append(delta);
+  }
+  EXPECT_NE(events.find(R"("tool_calls":[{"index":0,"id":"call_1")"), std::string::npos) << events;
+  EXPECT_NE(events.find(R"("finish_reason":"tool_calls")"), std::string::npos) << events;
+  const Json body = *parse_json(completion_body(head, {collected}, 1, false, {}));
+  const Json& message = body["choices"][0]["message"];
+  EXPECT_EQ(message["content"], nullptr);
+  EXPECT_EQ(message["tool_calls"][0]["id"], "call_1");
+  EXPECT_EQ(message["tool_calls"][0]["function"]["arguments"], R"({"a":1})");
+  EXPECT_EQ(body["choices"][0]["finish_reason"], "tool_calls");
+}
+
 TEST(ChatStream, SaysOnceWhenTokensStopBeingExact) {
   StreamWriter stream(head(true), 1, 1);
   for (const Json& event : events(stream.delta(text_delta(0, "Hi")))) EXPECT_FALSE(event.contains("tessera"));

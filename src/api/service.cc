@@ -121,8 +121,8 @@ class Job final : public CompletionSink, public std::enable_shared_from_this<Job
   bool on_delta(const Delta& delta) override {
     if (ended_) return false;
     TESSERA_CHECK(delta.choice >= 0 && delta.choice < choices_, "a delta of a choice that nobody asked for");
-    if (!delta.token_ids.empty())
-      observer_->on_tokens(delta.choice, static_cast<int>(delta.token_ids.size()));
+    if (const auto tokens = static_cast<int>(delta.token_ids.size()) + delta.unnamed_tokens; tokens > 0)
+      observer_->on_tokens(delta.choice, tokens);
     if (!stream_) {
       if (!delta.not_token_exact.empty()) head_.start.not_token_exact = delta.not_token_exact;
       collected_[static_cast<size_t>(delta.choice)].append(delta);

@@ -24,6 +24,23 @@ std::string blocks_of(const Json& instance) {
          std::to_string(instance["blocks"][1].get<int>());
 }
 
+// "vllm 0.11.0: org/model, whole, not token-exact; 3 running, 0 waiting, KV 25 %"
+std::string engine_of(const Json& engine) {
+  std::string text = text_of(engine, "engine");
+  if (const std::string version = text_of(engine, "version"); !version.empty()) text += " " + version;
+  std::string models;
+  for (const Json& model : engine["models"]) models += (models.empty() ? "" : ", ") + text_of(model, "name");
+  text += ": " + (models.empty() ? "no model" : models) + ", whole, not token-exact";
+  if (const std::string state = text_of(engine, "state"); state != "ready")
+    return text + "; " + state + (text_of(engine, "error").empty() ? "" : ": " + text_of(engine, "error"));
+  const Json& running = engine["running"].is_null() ? engine["held"] : engine["running"];
+  text += "; " + std::to_string(running.get<int>()) + " running";
+  if (!engine["waiting"].is_null()) text += ", " + std::to_string(engine["waiting"].get<int>()) + " waiting";
+  if (!engine["kv_use"].is_null())
+    text += ", KV " + std::to_string(static_cast<int>(100 * engine["kv_use"].get<double>() + 0.5)) + " %";
+  return text;
+}
+
 void print_status(const Json& cluster) {
   for (const Json& model : cluster["models"]) {
     const Json& sessions = model["sessions"];
@@ -53,15 +70,20 @@ void print_status(const Json& cluster) {
       else if (state != "ready")
         hosts += "(" + state + ")";
     }
+    if (worker.contains("engine")) hosts = engine_of(worker["engine"]);
     for (const Json& link : worker["links"]) {
       char text[128];
       std::snprintf(text, sizeof text, "%s%s %.1f ms", links.empty() ? "" : ", ",
                     text_of(link, "peer").c_str(), link["rtt_ms"].get<double>());
       links += text;
     }
-    std::printf("%-20s %-9s %-7s %-10s %-22s %s\n", text_of(worker, "name").c_str(),
-                text_of(worker, "state").c_str(), worker["relay"].get<bool>() ? "relay" : "direct",
-                format_bytes(worker["memory_bytes"].get<uint64_t>()).c_str(), hosts.c_str(), links.c_str());
+    std::printf(
+        "%-20s %-9s %-7s %-10s %-22s %s\n", text_of(worker, "name").c_str(), text_of(worker, "state").c_str(),
+        worker.contains("engine")     ? "gateway"
+        : worker["relay"].get<bool>() ? "relay"
+                                      : "direct",
+        worker.contains("engine") ? "-" : format_bytes(worker["memory_bytes"].get<uint64_t>()).c_str(),
+        hosts.c_str(), links.c_str());
     if (const std::string why = text_of(worker, "lost_because");
         text_of(worker, "state") == "lost" && !why.empty())
       std::printf("%20s %s\n", "", why.c_str());

@@ -16,6 +16,7 @@
 #include "gateway/cluster_gateway.h"
 #include "gateway/cluster_metrics.h"
 #include "gateway/cluster_routes.h"
+#include "gateway/engine_hub.h"
 #include "gateway/session_completer.h"
 #include "gateway/storage_watch.h"
 #include "obs/log.h"
@@ -44,7 +45,9 @@ struct GatewayOptions : HttpOptions, JobOptions {
   std::string redis;
   template <typename V>
   void fields(V& v) {
-    v("model", models, "a model to serve, as for `tessera serve`; repeat for several");
+    v("model", models,
+      "a model to serve, as for `tessera serve`; repeat for several; without it, what the workers' engines "
+      "serve");
     v("quantize", quantize, "workers quantise float weights at load: int8 or int4");
     v("dtype", dtype, "auto (as stored) or float32 (the exact, slow reference path)");
     v("kv-dtype", kv_dtype, "auto, float32, bfloat16 or float16");
@@ -77,7 +80,6 @@ Status check(const GatewayOptions& options) {
   TESSERA_RETURN_IF_ERROR(check_http_options(options));
   TESSERA_RETURN_IF_ERROR(check_job_options(options));
   TESSERA_RETURN_IF_ERROR(parse_encoding(options.activations).status());
-  if (options.models.empty()) return invalid_argument("say which model to serve: --model smollm2:135m");
   if (options.control_port < 0 || options.control_port > 65535)
     return invalid_argument("--control-port is between 0 and 65535");
   if (options.lease < 100) return invalid_argument("--lease is at least 100 milliseconds");
@@ -89,8 +91,13 @@ Status check(const GatewayOptions& options) {
 // Loads and unloads what the gateway serves, now and while it runs.
 class ServedModels {
  public:
-  ServedModels(const GatewayOptions& options, gateway::ClusterGateway& cluster, obs::Metrics& metrics)
-      : options_(options), cluster_(cluster), metrics_(metrics), prepare_(make_thread_executor("prepare")) {}
+  ServedModels(const GatewayOptions& options, gateway::ClusterGateway& cluster, gateway::EngineHub& engines,
+               obs::Metrics& metrics)
+      : options_(options),
+        cluster_(cluster),
+        engines_(engines),
+        metrics_(metrics),
+        prepare_(make_thread_executor("prepare")) {}
 
   // One thread at a time.
   Status load(const std::string& name) {
@@ -127,7 +134,7 @@ class ServedModels {
     served.info.has_chat_template = opened.text.chat_template != nullptr;
     served.text = opened.text;
     served.system_fingerprint = "fp_" + opened.identity.substr(0, 12);
-    models_.add(gateway::make_session_completer(std::move(served), sessions, *prepare_));
+    engines_.add_own(gateway::make_session_completer(std::move(served), sessions, *prepare_));
     loaded_.insert(opened.served_name);
     obs::log_info("cluster", "a model is served", {{"model", opened.served_name}, {"context", context}});
     return {};
@@ -135,21 +142,20 @@ class ServedModels {
 
   Status unload(const std::string& name) {
     if (loaded_.erase(name) == 0) return not_found("the model " + name + " is not loaded");
-    models_.remove(name);
+    engines_.remove_own(name);
     cluster_.remove_model(name);
     obs::log_info("cluster", "a model is no longer served", {{"model", name}});
     return {};
   }
 
-  const api::ModelSet& set() const { return models_; }
   void settle() { drain(*prepare_); }  // as ClusterGateway's, and before it
 
  private:
   const GatewayOptions& options_;
   gateway::ClusterGateway& cluster_;
+  gateway::EngineHub& engines_;
   obs::Metrics& metrics_;
   std::set<std::string> loaded_;
-  api::ModelSet models_;
   std::unique_ptr<Executor> prepare_;  // ends before the completers
 };
 
@@ -171,10 +177,12 @@ void publish_relay_gauges(obs::Metrics& metrics, gateway::ClusterGateway& cluste
 void count_workers(control::Coordinator& coordinator, const std::function<void(int)>& done) {
   coordinator.view([done](const control::ClusterView& view) {
     int serving = 0;
-    for (const control::WorkerView& worker : view.workers)
+    for (const control::WorkerView& worker : view.workers) {
+      serving += worker.engine && worker.state == "ready";
       serving += std::any_of(worker.instances.begin(), worker.instances.end(), [&](const auto& instance) {
         return worker.state != "lost" && instance.report.state == InstanceState::kReady;
       });
+    }
     done(serving);
   });
 }
@@ -198,11 +206,15 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
   obs::Metrics metrics;
   obs::Health health;
   TESSERA_ASSIGN_OR_RETURN(auto redis, open_shared_state(options.redis));
+  const SystemClock clock;
+  api::ModelSet served;
+  gateway::EngineHub engines(served, metrics, clock);
+  cluster_options.engines = &engines;
   TESSERA_ASSIGN_OR_RETURN(auto cluster, gateway::ClusterGateway::start(cluster_options));
   const gateway::StorageWatch watch(options.database.empty() ? nullptr : &cluster->database(), redis.get(),
                                     health);
   publish_relay_gauges(metrics, *cluster);
-  ServedModels models(options, *cluster, metrics);
+  ServedModels models(options, *cluster, engines, metrics);
   for (const std::string& name : options.models) TESSERA_RETURN_IF_ERROR(models.load(name));
   health.set("control", true);
   gateway::publish_cluster(metrics, cluster->coordinator());
@@ -215,15 +227,22 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
   TESSERA_ASSIGN_OR_RETURN(auto control, ControlPlane::open(options, &cluster->database(), redis.get()));
   std::vector<gateway::RouteGroup*> groups = control->groups();
   groups.push_back(&routes);
-  TESSERA_ASSIGN_OR_RETURN(auto jobs, JobHost::open(options, cluster->database(), models.set(), metrics,
-                                                    [&cluster](const auto& done) {
-                                                      count_workers(cluster->coordinator(), done);
-                                                    }));
+  TESSERA_ASSIGN_OR_RETURN(
+      auto jobs, JobHost::open(options, cluster->database(), served, metrics, [&cluster](const auto& done) {
+        count_workers(cluster->coordinator(), done);
+      }));
   groups.push_back(jobs->routes());
   Status status = serve_http(
       options, signals,
-      {models.set(), metrics, health,
-       [&cluster](gateway::Readiness::Callback done) { cluster->probe(std::move(done)); },
+      {served, metrics, health,
+       [&cluster, &engines](gateway::Readiness::Callback done) {
+         // Of our own models a token crosses every hop; an engine has shown its tokens to its worker's
+         // probes.
+         cluster->probe([&engines, done = std::move(done)](const Status& status) {
+           if (status.code() != Code::kNotFound) return done(status);
+           done(engines.any_ready() ? Status() : unavailable(status.message() + " and no engine serves one"));
+         });
+       },
        control->authenticator(), groups, &control->admission(), &control->audit(),
        [&](const std::string& url) {
          obs::log_info("gateway", "listening on " + url, {{"control_port", cluster->control_port()}});
@@ -234,6 +253,7 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
        [&] {
          jobs->stop();
          control->settle();
+         engines.settle();
          models.settle();
          cluster->settle();
          control->settle();

@@ -11,8 +11,10 @@
 #include "app/measure_worker.h"
 #include "app/memory.h"
 #include "app/range_engine.h"
+#include "net/api_base.h"
 #include "obs/log.h"
 #include "weights/needed.h"
+#include "worker/external/external_node.h"
 #include "worker/node.h"
 
 namespace tessera::app {
@@ -34,6 +36,15 @@ struct WorkerOptions {
   std::string isa = "auto";
   int max_batch_tokens = 512;
   int max_sequences = 256;
+  std::string engine;
+  std::string url;
+  std::string command;
+  std::string engine_model;
+  std::string engine_key;
+  std::string engine_ca;
+  bool share_prefixes = false;
+  int first_token_timeout = 300;
+  int silence_timeout = 60;
   std::string log_level = "info";
   std::string log_format = "text";
   std::string log_file;
@@ -52,6 +63,20 @@ struct WorkerOptions {
     v("isa", isa, "auto, portable, avx2 or avx512: force a kernel path");
     v("max-batch-tokens", max_batch_tokens, "rows of one step");
     v("max-sequences", max_sequences, "sequences that run at once");
+    v("engine", engine,
+      "stand for another engine that serves whole models: vllm, sglang, tensorrt-llm, llama.cpp, ollama, "
+      "tessera or "
+      "openai (any other server of that format)");
+    v("url", url,
+      "where the engine's server listens, e.g. http://127.0.0.1:8000; with --command, where it will");
+    v("command", command, "starts the engine's server, watches it, and starts it again when it ends");
+    v("engine-model", engine_model, "of the engine's models only this one");
+    v("engine-key", engine_key, "the API key that the engine's server wants");
+    v("engine-ca", engine_ca, "PEM certificates to trust for an https URL; default: the system's");
+    v("share-prefixes", share_prefixes,
+      "tenants may share the cache of an engine that cannot keep them apart");
+    v("first-token-timeout", first_token_timeout, "seconds that the engine may take for a first token");
+    v("silence-timeout", silence_timeout, "seconds that it may take from one token to the next");
     v("log-level", log_level, "debug, info, warn, error or off");
     v("log-format", log_format, "text or json");
     v("log-file", log_file, "also write the log here");
@@ -148,7 +173,59 @@ Result<std::unique_ptr<worker::Node>> start_node(const WorkerOptions& options) {
   return worker::Node::start(std::move(node));
 }
 
+// What an engine's server listens on where nobody says: its own default.
+std::string default_url(const std::string& engine) {
+  const std::map<std::string, int> ports{{"vllm", 8000},      {"sglang", 30000}, {"tensorrt-llm", 8000},
+                                         {"llama.cpp", 8080}, {"ollama", 11434}, {"tessera", 8080}};
+  const auto found = ports.find(engine);
+  return found == ports.end() ? "" : "http://127.0.0.1:" + std::to_string(found->second);
+}
+
+Result<worker::external::ExternalEngineOptions> engine_options(const WorkerOptions& options) {
+  worker::external::ExternalEngineOptions engine;
+  engine.profile = worker::external::find_profile(options.engine);
+  if (engine.profile == nullptr)
+    return invalid_argument("--engine takes " + worker::external::profile_names() + ", not '" +
+                            options.engine + "'");
+  if (options.url.empty() && options.command.empty())
+    return invalid_argument("--engine needs --url (a server that runs) or --command (one to start)");
+  if (!options.blocks.empty())
+    return invalid_argument("--blocks is for our own engine: another takes whole models");
+  const std::string url = options.url.empty() ? default_url(options.engine) : options.url;
+  if (url.empty()) return invalid_argument("--command needs --url: where the server will listen");
+  auto base = net::api_base(url);
+  if (!base.ok()) return base.status().with_context("--url");
+  engine.address = {*base, options.engine_key, options.engine_ca};
+  engine.model = options.engine_model;
+  if (!options.command.empty()) {
+    auto words = worker::external::split_command(options.command);
+    if (!words.ok()) return words.status().with_context("--command");
+    engine.command = *words;
+  }
+  engine.share_prefixes = options.share_prefixes;
+  if (options.first_token_timeout < 1 || options.silence_timeout < 1)
+    return invalid_argument("--first-token-timeout and --silence-timeout are at least 1 second");
+  engine.first_token = std::chrono::seconds(options.first_token_timeout);
+  engine.silence = std::chrono::seconds(options.silence_timeout);
+  return engine;
+}
+
+Result<std::unique_ptr<worker::Node>> start_external_node(const WorkerOptions& options) {
+  worker::external::ExternalNodeOptions node;
+  node.join = options.join;
+  node.name = options.name;
+  node.home = tessera_home();
+  node.version = TESSERA_VERSION;
+  TESSERA_ASSIGN_OR_RETURN(node.engine, engine_options(options));
+  return worker::external::start_external_node(std::move(node));
+}
+
 int run_worker(const WorkerOptions& options) {
+  if (options.engine.empty() && !(options.url.empty() && options.command.empty()))
+    return report(
+        invalid_argument("--url and --command need --engine: " + worker::external::profile_names()));
+  if (!options.engine.empty())
+    if (const Status wrong = engine_options(options).status(); !wrong.ok()) return report(wrong);
   if (options.join.empty())
     return report(
         invalid_argument("say which cluster to join: --join tessera://HOST:PORT/TOKEN, the line that "
@@ -156,7 +233,7 @@ int run_worker(const WorkerOptions& options) {
   Status status = start_logging(options.log_level, options.log_format, options.log_file);
   if (!status.ok()) return report(status);
   StopSignals signals;
-  auto node = start_node(options);
+  auto node = options.engine.empty() ? start_node(options) : start_external_node(options);
   if (!node.ok()) return report(node.status());
   signals.arm();
   obs::log_info("worker", "joined as " + (*node)->name(), {{"address", (*node)->address()}});
@@ -185,10 +262,13 @@ int run_worker(const WorkerOptions& options) {
 
 Command worker_command() {
   auto options = std::make_shared<WorkerOptions>();
-  return {"worker", "joins a cluster and computes block ranges for it",
-          "  tessera worker --join tessera://gateway.lan:8443/TOKEN\n"
-          "  tessera worker --join … --name attic --memory 8GiB",
-          fields_of(*options), [options] { return run_worker(*options); }};
+  return {
+      "worker", "joins a cluster and computes block ranges for it",
+      "  tessera worker --join tessera://gateway.lan:8443/TOKEN\n"
+      "  tessera worker --join … --name attic --memory 8GiB\n"
+      "  tessera worker --join … --engine vllm --url http://127.0.0.1:8000\n"
+      "  tessera worker --join … --engine sglang --command \"python -m sglang.launch_server --model-path …\"",
+      fields_of(*options), [options] { return run_worker(*options); }};
 }
 
 }  // namespace tessera::app

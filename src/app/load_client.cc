@@ -4,7 +4,6 @@
 
 #include "base/json.h"
 #include "net/sse.h"
-#include "net/url.h"
 
 namespace tessera::app {
 namespace {
@@ -105,18 +104,6 @@ class StreamTimer {
 };
 
 }  // namespace
-
-Result<std::string> server_base(const std::string& url) {
-  TESSERA_ASSIGN_OR_RETURN(const net::Url parsed, net::parse_url(url));
-  std::string base = parsed.to_string();
-  const auto drop_slashes = [&] {
-    while (base.ends_with('/')) base.pop_back();
-  };
-  drop_slashes();
-  if (base.ends_with("/v1")) base.resize(base.size() - 3);
-  drop_slashes();
-  return base;
-}
 
 Result<std::unique_ptr<LoadClient>> LoadClient::open(const std::string& base, const std::string& api_key) {
   TESSERA_ASSIGN_OR_RETURN(auto connection, net::HttpClientConnection::open(base));

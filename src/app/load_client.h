@@ -27,13 +27,10 @@ struct LoadResult {
   std::vector<TokenId> ids;                                         // generated ids, where the server tells
 };
 
-// The address that the API's paths are appended to; InvalidArgument for what is no http(s) URL.
-Result<std::string> server_base(const std::string& url);
-
 // A connection that is kept for one request after another. One thread.
 class LoadClient {
  public:
-  // `base`: of server_base().
+  // `base`: of net::api_base().
   static Result<std::unique_ptr<LoadClient>> open(const std::string& base, const std::string& api_key);
   LoadResult complete(const LoadCall& call);
 

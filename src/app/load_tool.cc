@@ -12,6 +12,7 @@
 #include "app/load_report.h"
 #include "base/mutex.h"
 #include "base/rng.h"
+#include "net/api_base.h"
 
 namespace tessera::app {
 namespace {
@@ -179,7 +180,7 @@ Status check(const LoadOptions& options) {
 
 int run_load(const LoadOptions& options, bool json) {
   if (Status status = check(options); !status.ok()) return report(status);
-  auto base = server_base(options.url);
+  auto base = net::api_base(options.url);
   if (!base.ok()) return report(base.status().with_context("--url"));
   std::map<int, std::vector<Turn>> trace;
   if (!options.trace.empty()) {

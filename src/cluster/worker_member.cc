@@ -27,6 +27,7 @@ Hello WorkerMember::hello() const {
   hello.address = options_.address;
   hello.capabilities = options_.capabilities;
   hello.instances = host_.reports();
+  hello.engine = host_.engine();
   return hello;
 }
 
@@ -82,6 +83,7 @@ void WorkerMember::beat() {
   heartbeat.draining = draining_;
   heartbeat.instances = host_.reports();
   heartbeat.links = host_.links();
+  heartbeat.engine = host_.engine();
   if (gateway_rtt_s_ > 0) heartbeat.links.push_back({std::string(kGatewayPeer), gateway_rtt_s_, 0});
   beat_at_ = clock_.now();
   link_.send(std::move(heartbeat));
@@ -112,6 +114,7 @@ void WorkerMember::end_if_empty() {
   if (std::any_of(reports.begin(), reports.end(),
                   [](const InstanceReport& r) { return r.state != InstanceState::kUnloaded; }))
     return;
+  if (const auto engine = host_.engine(); engine && engine->held > 0) return;
   ended_ = true;
   executor_.cancel(beat_timer_);
   on_ended_(Status());

@@ -24,6 +24,8 @@ class MemberHost {
   virtual void probe(const ProbePeer& peer) = 0;
   virtual std::vector<InstanceReport> reports() const = 0;  // thread-safe
   virtual std::vector<LinkReport> links() const = 0;        // to peers; thread-safe
+  // Of a host that stands for another engine; it hosts no blocks. Thread-safe.
+  virtual std::optional<EngineReport> engine() const { return std::nullopt; }
 };
 
 // The control stream to the gateway. Thread-safe; must not block.

@@ -72,6 +72,8 @@ void Coordinator::detach(const std::string& worker, uint64_t connection, Status 
     auto found = members_.find(worker);
     if (found == members_.end() || found->second.connection != connection) return;
     lose(worker, cause);
+    if (found->second.hello.engine && found->second.told_to_go && options_.engines != nullptr)
+      options_.engines->engine_lost(worker, cause, true);
     // A worker that was asked to go, and has gone, is no member any more.
     if (found->second.told_to_go) members_.erase(found);
   });
@@ -86,6 +88,7 @@ void Coordinator::drain(const std::string& worker, std::function<void(Status)> d
     }
     found->second.draining = true;
     obs::log_info("cluster", "a worker drains", {{"worker", worker}});
+    tell_engine(found->second);
     plan_now();
     done(Status());
   });
@@ -148,12 +151,18 @@ void Coordinator::on_attach(uint64_t connection, Hello hello) {
                              static_cast<int>(options_.lease.count())});
   obs::log_info("cluster", "a worker joined",
                 {{"worker", worker}, {"device", member.hello.capabilities.device}, {"lease", member.lease}});
+  tell_engine(member);
   for (auto& [name, model] : models_)
     if (model.served.sessions != nullptr) model.served.sessions->worker_back(worker);
   ask_for_probes(worker);
   plan_soon(options_.settle);
   advance();
   tell_all_routes_changed();
+}
+
+void Coordinator::tell_engine(const Member& member) {
+  if (member.hello.engine && options_.engines != nullptr)
+    options_.engines->engine_reported(member.hello.worker, *member.hello.engine, member.draining);
 }
 
 // The new worker measures its way to the others, as many as tell placement something.
@@ -181,6 +190,8 @@ void Coordinator::on_heartbeat(Member& member, Heartbeat heartbeat) {
     member.draining = true;
     plan_soon(std::chrono::milliseconds(0));
   }
+  if (member.hello.engine && heartbeat.engine) member.hello.engine = std::move(heartbeat.engine);
+  tell_engine(member);
   bool changed = false;
   bool failed = false;
   std::set<std::string> reported;
@@ -240,6 +251,7 @@ void Coordinator::lose(const std::string& worker, Status cause) {
   cool(member);
   member.waiting.clear();
   obs::log_warn("cluster", "a worker was lost", {{"worker", worker}, {"cause", cause.message()}});
+  if (member.hello.engine && options_.engines != nullptr) options_.engines->engine_lost(worker, cause, false);
   for (auto& [name, model] : models_)
     if (model.served.sessions != nullptr) model.served.sessions->worker_lost(worker, cause);
   plan_soon(std::chrono::milliseconds(0));
@@ -308,7 +320,7 @@ ClusterSnapshot Coordinator::snapshot() const {
   for (const auto& [name, model] : models_) snapshot.models.push_back(model.served.shape);
   const MonotonicTime now = clock_.now();
   for (const auto& [name, member] : members_) {
-    if (!member.alive) continue;
+    if (!member.alive || member.hello.engine) continue;  // another engine takes no blocks
     WorkerSnapshot worker;
     worker.name = name;
     worker.capabilities = member.hello.capabilities;

@@ -17,6 +17,7 @@
 #include "base/mutex.h"
 #include "base/sha256.h"
 #include "cluster/session_manager.h"
+#include "control/engine_directory.h"
 #include "control/placement.h"
 #include "control/route_search.h"
 #include "core/control_messages.h"
@@ -38,6 +39,7 @@ struct CoordinatorOptions {
   std::chrono::milliseconds cool_down{10'000};   // a worker that failed is a last resort for so long
   std::chrono::milliseconds load_retry{30'000};  // a worker that could not load a range is asked again
   std::chrono::milliseconds settle{400};         // workers that join together are placed together
+  EngineDirectory* engines = nullptr;  // hears of other engines; outlives the coordinator's last task
 };
 
 // A model as the gateway serves it.
@@ -62,6 +64,7 @@ struct WorkerView {
   WorkerCapabilities capabilities;
   std::vector<InstanceView> instances;
   std::vector<LinkReport> links;
+  std::optional<EngineReport> engine;  // of a worker that stands for another engine
   int64_t lost_count = 0;
 };
 struct ModelView {
@@ -150,6 +153,7 @@ class Coordinator {
 
   void on_attach(uint64_t connection, Hello hello);
   void on_heartbeat(Member& member, Heartbeat heartbeat);
+  void tell_engine(const Member& member);
   void lose(const std::string& worker, Status cause);
   void check_leases();
   void count_tokens();

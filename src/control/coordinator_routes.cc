@@ -201,6 +201,7 @@ ClusterView Coordinator::make_view() const {
     worker.version = member.hello.version;
     worker.capabilities = member.hello.capabilities;
     worker.links = member.links;
+    worker.engine = member.hello.engine;
     worker.lost_count = member.lost_count;
     worker.lost_because = member.lost.message();
     bool ready = false, loading = !member.waiting.empty();
@@ -210,11 +211,16 @@ ClusterView Coordinator::make_view() const {
       loading |= instance.report.state == InstanceState::kFetching ||
                  instance.report.state == InstanceState::kLoading;
     }
+    if (worker.engine) {
+      ready = worker.engine->state == EngineState::kReady;
+      loading = worker.engine->state == EngineState::kStarting;
+    }
     worker.state = !member.alive             ? "lost"
                    : member.draining         ? "draining"
                    : now < member.cool_until ? "cooling"
                    : loading                 ? "loading"
                    : ready                   ? "ready"
+                   : worker.engine           ? "down"
                                              : "idle";
     view.workers.push_back(std::move(worker));
   }

@@ -304,6 +304,74 @@ TEST_F(CoordinatorTest, AnotherNumericsClassIsTheLastChoiceAndIsSaid) {
   EXPECT_NE(heard->inexact, "");
 }
 
+struct HeardEngines : EngineDirectory {
+  std::vector<std::string> heard;
+  void engine_reported(const std::string& worker, const EngineReport& report, bool draining) override {
+    heard.push_back(worker + " " + report.models.at(0).name + (draining ? " draining" : ""));
+  }
+  void engine_lost(const std::string& worker, const Status&, bool for_good) override {
+    heard.push_back(worker + (for_good ? " has left" : " is lost"));
+  }
+  std::vector<std::string> take() { return std::exchange(heard, {}); }
+};
+
+TEST(CoordinatorEngines, AreMembersWithoutBlocks) {
+  cluster::ManualExecutor executor;
+  ManualClock clock(executor);
+  Sent sent;
+  HeardEngines engines;
+  CoordinatorOptions options;
+  options.engines = &engines;
+  Coordinator coordinator(options, sent, executor, clock);
+  ServedModel model;
+  model.shape.name = "m";
+  model.shape.num_blocks = 1;
+  model.shape.block_bytes = {1};
+  model.shape.context_length = model.shape.min_context = 16;
+  coordinator.add_model(model);
+  Hello hello;
+  hello.worker = "e";
+  hello.incarnation = 7;
+  hello.capabilities.memory_bytes = uint64_t{1} << 30;
+  hello.engine = EngineReport();
+  hello.engine->models = {{"org/m", 512}};
+  const auto attach = [&](uint64_t connection) {
+    coordinator.attach(connection, hello);
+    executor.run();
+    return sent.take<Welcome>().back().second.lease;
+  };
+  const auto beat = [&](uint64_t connection, uint64_t lease, const char* name, bool draining = false) {
+    Heartbeat heartbeat;
+    heartbeat.lease = lease;
+    heartbeat.draining = draining;
+    heartbeat.engine = hello.engine;
+    heartbeat.engine->models[0].name = name;
+    coordinator.receive("e", connection, heartbeat);
+    executor.run();
+  };
+  uint64_t lease = attach(1);
+  EXPECT_EQ(engines.take(), std::vector<std::string>{"e org/m"});
+  executor.advance(1s);
+  EXPECT_TRUE(sent.take<LoadInstance>().empty()) << "whatever memory it says it has";
+  beat(1, lease, "org/new");
+  EXPECT_EQ(engines.take(), std::vector<std::string>{"e org/new"});
+  beat(1, lease + 1, "org/forged");
+  EXPECT_TRUE(engines.take().empty()) << "another lease's word";
+  coordinator.detach("e", 1, unavailable("gone"));
+  executor.run();
+  EXPECT_EQ(engines.take(), std::vector<std::string>{"e is lost"});
+  lease = attach(2);
+  engines.take();
+  beat(2, lease, "org/m", true);
+  EXPECT_EQ(engines.take(), std::vector<std::string>{"e org/m draining"});
+  executor.advance(100ms);
+  EXPECT_EQ(sent.take<Drain>().size(), 1u);
+  coordinator.detach("e", 2, unavailable("gone"));
+  executor.run();
+  EXPECT_EQ(engines.take(), (std::vector<std::string>{"e is lost", "e has left"}));
+  executor.advance(10s);
+}
+
 TEST_F(CoordinatorTest, RemovedModelsAreUnloaded) {
   attach("a", 9);
   settle();

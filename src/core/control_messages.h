@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/engine_messages.h"
 #include "core/types.h"
 
 namespace tessera {
@@ -67,7 +68,8 @@ struct Hello {
   std::string version;       // of the program
   std::string address;       // "HOST:PORT[,…]" of its data plane; empty: reached through the gateway only
   WorkerCapabilities capabilities;
-  std::vector<InstanceReport> instances;  // what it hosts already (reconnection)
+  std::vector<InstanceReport> instances;    // what it hosts already (reconnection)
+  std::optional<EngineReport> engine = {};  // of a worker that stands for another engine, and hosts no blocks
 };
 
 // Gateway → worker, answers Hello.
@@ -86,6 +88,7 @@ struct Heartbeat {
   bool draining = false;
   std::vector<InstanceReport> instances;
   std::vector<LinkReport> links;
+  std::optional<EngineReport> engine = {};
 };
 struct HeartbeatAck {  // the worker measures its round trip to the gateway by it
   uint64_t number = 0;

@@ -12,6 +12,7 @@
 #include "base/rng.h"
 #include "cluster/probe.h"
 #include "core/identity_name.h"
+#include "gateway/engine_hub.h"
 #include "gateway/model_files.h"
 #include "obs/log.h"
 #include "store/postgres_database.h"
@@ -41,6 +42,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
       : options_(std::move(options)), files_(options_.home / "state" / "manifests") {}
 
   ~ClusterGatewayImpl() override {
+    if (options_.engines != nullptr) options_.engines->connect({});
     server_.reset();    // no more events, and no stream is attached
     executor_->stop();  // no more tasks: the sessions and the coordinator may go
   }
@@ -61,6 +63,12 @@ class ClusterGatewayImpl final : public ClusterGateway,
     coordinator.gateway = kName;
     coordinator.incarnation = system_entropy() | 1;
     coordinator.lease = options_.lease;
+    coordinator.engines = options_.engines;
+    if (options_.engines != nullptr)
+      options_.engines->connect([this](const std::string& worker, const EngineMessage& message) {
+        const std::shared_ptr<wire::WorkerStream> stream = stream_of(worker, true);
+        return stream != nullptr && stream->send(message);
+      });
     first_session_ = (coordinator.incarnation >> 24) << 24;
     coordinator_.emplace(coordinator, *this, *executor_, clock_);
     identity_.emplace(std::move(identity));
@@ -132,7 +140,7 @@ class ClusterGatewayImpl final : public ClusterGateway,
         if (model.served) targets.emplace_back(model.sessions.get(), model.probe_token);
     }
     if (targets.empty()) {
-      done(unavailable("no model is loaded"));
+      done(not_found("no model is loaded"));
       return;
     }
     struct Pending {
@@ -266,6 +274,10 @@ class ClusterGatewayImpl final : public ClusterGateway,
     if (slash == std::string::npos || to.compare(0, slash, kName) != 0 || connection_of(stream) == 0) return;
     if (cluster::SessionManager* sessions = sessions_of(to.substr(slash + 1)))
       sessions->deliver_from(stream.worker(), std::move(message));
+  }
+  void on_engine(wire::WorkerStream& stream, EngineMessage message) override {
+    if (options_.engines != nullptr && connection_of(stream) != 0)
+      options_.engines->receive(stream.worker(), std::move(message));
   }
   void on_detach(wire::WorkerStream& stream, const Status& why) override {
     uint64_t connection = 0;

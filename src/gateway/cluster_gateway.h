@@ -18,6 +18,8 @@
 
 namespace tessera::gateway {
 
+class EngineHub;
+
 struct ClusterGatewayOptions {
   std::filesystem::path home;           // TESSERA_HOME: tls/, state/
   std::string database_url;             // PostgreSQL; empty: SQLite in state/
@@ -27,6 +29,7 @@ struct ClusterGatewayOptions {
   std::chrono::milliseconds lease{3000};
   std::chrono::seconds token_life{24 * 3600};
   std::chrono::milliseconds failover_timeout{60'000};
+  EngineHub* engines = nullptr;  // where other engines' workers belong; outlives the gateway
   std::chrono::seconds certificate_life{30 * 24 * 3600};  // of workers and of the gateway itself; all renew
 };
 
@@ -54,7 +57,7 @@ class ClusterGateway {
   // The sessions of the model from now on; they stay valid until the gateway ends.
   virtual cluster::SessionManager& add_model(ClusterModel model) = 0;
   virtual void remove_model(const std::string& name) = 0;
-  // A real token over every hop of every model.
+  // A real token over every hop of every model. NotFound: no model is loaded.
   virtual void probe(std::function<void(Status)> done) = 0;
 
   // Up to `most` sessions of each model, by model; where the time of a session's next steps goes

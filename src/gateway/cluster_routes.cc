@@ -61,6 +61,35 @@ Json instance_json(const control::InstanceView& view) {
           {"bytes_total", r.bytes_total}};
 }
 
+std::string_view engine_state_name(EngineState state) {
+  return state == EngineState::kReady ? "ready" : state == EngineState::kStarting ? "starting" : "down";
+}
+
+Json engine_json(const EngineReport& report) {
+  Json models = Json::array(), features = Json::array();
+  for (const EngineModel& model : report.models)
+    models.push_back({{"name", model.name}, {"context_length", model.context_length}});
+  for (size_t bit = 0; bit < engine_feature::kNames.size(); ++bit)
+    if ((report.features >> bit & 1u) != 0) features.push_back(engine_feature::kNames[bit]);
+  const auto known = [](auto value) { return value < 0 ? Json() : Json(value); };
+  return {{"engine", report.engine},
+          {"version", report.version},
+          {"state", engine_state_name(report.state)},
+          {"error", report.error},
+          {"whole_model", true},   // no block ranges
+          {"token_exact", false},  // no invariant I1
+          {"models", std::move(models)},
+          {"features", std::move(features)},
+          {"held", report.held},
+          {"running", known(report.running)},
+          {"waiting", known(report.waiting)},
+          {"kv_use", known(report.kv_use)},
+          {"answered", report.answered},
+          {"failed", report.failed},
+          {"miscounted", report.miscounted},
+          {"restarts", report.restarts}};
+}
+
 Json worker_json(const control::WorkerView& worker) {
   Json json{{"name", worker.name},
             {"state", worker.state},
@@ -77,6 +106,7 @@ Json worker_json(const control::WorkerView& worker) {
             {"links", Json::array()}};
   for (const control::InstanceView& instance : worker.instances)
     json["instances"].push_back(instance_json(instance));
+  if (worker.engine) json["engine"] = engine_json(*worker.engine);
   for (const LinkReport& link : worker.links)
     json["links"].push_back(
         {{"peer", link.peer}, {"rtt_ms", link.rtt_s * 1e3}, {"bytes_per_s", link.bytes_per_s}});

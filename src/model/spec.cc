@@ -81,7 +81,9 @@ Result<ModelSpec> read_spec(const Json& config, const Json& generation_config) {
   }
   std::string known;
   for (const std::string& family : known_families()) known += (known.empty() ? "" : ", ") + family;
-  return unsupported("model family " + dump_json(*type) + "; known are " + known);
+  return unsupported(
+      "model family " + dump_json(*type) + "; known are " + known +
+      ". Another engine that loads it can serve it here: tessera worker --engine vllm|sglang|… --url …");
 }
 
 }  // namespace tessera::model

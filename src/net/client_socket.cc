@@ -249,6 +249,10 @@ Result<size_t> ClientSocket::read(std::span<char> into, Deadline deadline) {
   }
 }
 
+void ClientSocket::shut_down() const {
+  ::shutdown(state_->fd, SHUT_RDWR);
+}
+
 bool ClientSocket::quiet() const {
   pollfd descriptor{state_->fd, POLLIN, 0};
   return ::poll(&descriptor, 1, 0) == 0 && !(state_->ssl && SSL_pending(state_->ssl.get()) > 0);

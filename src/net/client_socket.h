@@ -37,6 +37,8 @@ class ClientSocket {
   Result<size_t> read(std::span<char> into, Deadline deadline);
   // Nothing has arrived and the server has not closed: fit for another request.
   bool quiet() const;
+  // Ends both directions: a read or write that waits returns at once. From any thread.
+  void shut_down() const;
 
  private:
   struct State;

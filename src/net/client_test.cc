@@ -45,6 +45,32 @@ TEST(Client, KeepsOneConnection) {
   EXPECT_EQ(connection->send(get("http://127.0.0.1:1/")).status().code(), Code::kInvalidArgument);
 }
 
+TEST(Client, IsCancelledFromAnotherThreadWhileItWaits) {
+  std::atomic<int> asked{0};
+  std::shared_ptr<ResponseWriter> held;
+  TestServer test([&](const HttpRequest& request, std::shared_ptr<ResponseWriter> writer) {
+    if (request.path == "/echo") return echo(request, writer);
+    held = std::move(writer);
+    ++asked;
+  });
+  auto connection = *HttpClientConnection::open(test.url("/"));
+  HttpClientRequest request = get(test.url("/hang"));
+  request.canceller = std::make_shared<HttpCanceller>();
+  std::thread other([&] {
+    eventually([&] { return asked == 1; });
+    request.canceller->cancel();
+  });
+  EXPECT_EQ(connection->send(request).status().code(), Code::kCancelled);
+  other.join();
+  EXPECT_TRUE(eventually([&] { return held->client_gone(); }));
+  request.url = test.url("/echo");
+  EXPECT_EQ(connection->send(request).status().code(), Code::kCancelled) << "a canceller is for one request";
+  request.canceller = std::make_shared<HttpCanceller>();
+  EXPECT_EQ(connection->send(request)->status, 200);
+  request.canceller->cancel();  // too late
+  EXPECT_EQ(connection->send(get(test.url("/echo")))->status, 200);
+}
+
 TEST(Client, ReconnectsAfterTheServerClosed) {
   ServerOptions options;
   options.idle_timeout = 100ms;

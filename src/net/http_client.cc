@@ -74,12 +74,30 @@ const std::string* HttpReply::header(std::string_view lower_name) const {
   return nullptr;
 }
 
+void HttpCanceller::cancel() {
+  MutexLock lock(mutex_);
+  cancelled_ = true;
+  if (socket_ != nullptr) socket_->shut_down();
+}
+
+bool HttpCanceller::cancelled() const {
+  MutexLock lock(mutex_);
+  return cancelled_;
+}
+
+void HttpCanceller::bind(const ClientSocket* socket) {
+  MutexLock lock(mutex_);
+  socket_ = socket;
+  if (cancelled_ && socket_ != nullptr) socket_->shut_down();
+}
+
 struct HttpClientConnection::State {
   Url origin;
   std::shared_ptr<const TlsTrust> trust;  // null for http
   std::unique_ptr<ClientSocket> socket;   // null: not connected
   std::string input;                      // read, not yet parsed
   bool answer_began = false;              // a byte of the latest answer has come
+  HttpCanceller* bound = nullptr;         // may shut the socket down
 
   // `follow_redirects`: the caller follows a redirect, so on_head does not see it.
   Result<HttpReply> exchange(const HttpClientRequest& request, const Url& url, Deadline total,
@@ -91,8 +109,15 @@ struct HttpClientConnection::State {
       TESSERA_ASSIGN_OR_RETURN(socket,
                                ClientSocket::connect(origin, trust, soonest(request.connect_timeout, total)));
     }
+    bound = request.canceller.get();
+    if (bound) bound->bind(socket.get());
     const Status sent = send_request(request, head, total);
     auto reply = receive(request, url, total, follow_redirects);
+    unbind();
+    if (request.canceller && request.canceller->cancelled()) {
+      close();
+      return tessera::cancelled("the transfer was cancelled");
+    }
     // A server may refuse before it has read everything: its answer says more than our broken pipe.
     if (!reply.ok() && !sent.ok()) reply = Result<HttpReply>(sent);
     const bool unanswered = !reply.ok() && !answer_began;
@@ -103,8 +128,13 @@ struct HttpClientConnection::State {
   }
 
   void close() {
+    unbind();
     socket.reset();
     input.clear();
+  }
+  void unbind() {
+    if (bound) bound->bind(nullptr);
+    bound = nullptr;
   }
 
  private:

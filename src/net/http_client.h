@@ -10,10 +10,13 @@
 #include <string>
 #include <string_view>
 
+#include "base/mutex.h"
 #include "net/http.h"
 #include "net/url.h"
 
 namespace tessera::net {
+
+class ClientSocket;
 
 struct HttpReply {
   int status = 0;
@@ -22,6 +25,22 @@ struct HttpReply {
   std::string url;   // that answered, after redirects
 
   const std::string* header(std::string_view lower_name) const;
+};
+
+// Ends a transfer from another thread: the request that it was given to comes back with kCancelled, soon,
+// also while it waits for a byte (a connection that is being made is not cut short). Thread-safe; for one
+// request.
+class HttpCanceller {
+ public:
+  void cancel();
+  bool cancelled() const;
+
+ private:
+  friend class HttpClientConnection;
+  void bind(const ClientSocket* socket);
+  mutable Mutex mutex_;
+  bool cancelled_ TESSERA_GUARDED_BY(mutex_) = false;
+  const ClientSocket* socket_ TESSERA_GUARDED_BY(mutex_) = nullptr;
 };
 
 struct HttpClientRequest {
@@ -49,6 +68,7 @@ struct HttpClientRequest {
   // A kept connection that ends before the first byte of the answer (the server closed it as idle, RFC 9112,
   // 9.3.1) is made again once, for requests that may reach the server twice.
   bool repeatable = false;
+  std::shared_ptr<HttpCanceller> canceller;  // may be null
 };
 
 // One request on a connection of its own. Redirects keep method and body for 307 and 308, else become GET

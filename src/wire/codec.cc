@@ -123,11 +123,12 @@ Status check_protocol(const pb::Frame& frame) {
                      ", this process speaks " + std::to_string(lowest) + " to " + std::to_string(highest));
 }
 
-enum class Family { kSession, kControl, kLink, kUnknown };
+enum class Family { kSession, kControl, kLink, kEngine, kUnknown };
 Family family_of(pb::Frame::BodyCase body) {
   if (body >= pb::Frame::kHello && body <= pb::Frame::kProbePeer) return Family::kControl;
   if (body >= pb::Frame::kOpenSession && body <= pb::Frame::kStepTrace) return Family::kSession;
   if (body >= pb::Frame::kLinkHello && body <= pb::Frame::kPong) return Family::kLink;
+  if (body >= pb::Frame::kEngineRequest && body <= pb::Frame::kEngineEnd) return Family::kEngine;
   return Family::kUnknown;
 }
 
@@ -146,6 +147,10 @@ Result<Frame> read_body(const pb::Frame& frame, std::span<const uint8_t> payload
     }
     case Family::kLink: {
       TESSERA_ASSIGN_OR_RETURN(LinkMessage message, read_link(frame, payload.size()));
+      return Frame(std::move(message));
+    }
+    case Family::kEngine: {
+      TESSERA_ASSIGN_OR_RETURN(EngineMessage message, convert::read_engine(frame));
       return Frame(std::move(message));
     }
     case Family::kUnknown:
@@ -174,6 +179,12 @@ std::string encode(const std::string& to, const Message& message, int protocol) 
 }
 
 std::string encode(const ControlMessage& message, int protocol) {
+  pb::Frame frame = new_frame(protocol);
+  convert::write(message, frame);
+  return serialised(frame);
+}
+
+std::string encode(const EngineMessage& message, int protocol) {
   pb::Frame frame = new_frame(protocol);
   convert::write(message, frame);
   return serialised(frame);

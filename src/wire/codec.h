@@ -12,6 +12,7 @@
 
 #include "base/status.h"
 #include "core/control_messages.h"
+#include "core/engine_messages.h"
 #include "core/messages.h"
 
 namespace tessera::wire {
@@ -28,8 +29,9 @@ constexpr int kMaxBlocks = 1 << 12;
 constexpr int kMaxInstances = 256;
 constexpr int kMaxLinks = 1 << 12;
 constexpr int kMaxTopLogprobs = 64;
-constexpr size_t kMaxName = 256;   // worker, model, instance, inbox
-constexpr size_t kMaxText = 4096;  // reasons, address lists, options
+constexpr int kMaxChoices = 1 << 12;  // of a request to an engine
+constexpr size_t kMaxName = 256;      // worker, model, instance, inbox
+constexpr size_t kMaxText = 4096;     // reasons, address lists, options
 
 // Both ends of a worker's link say this first.
 struct LinkHello {
@@ -54,12 +56,13 @@ struct Envelope {
   Message message;
 };
 
-using Frame = std::variant<Envelope, ControlMessage, LinkMessage>;
+using Frame = std::variant<Envelope, ControlMessage, LinkMessage, EngineMessage>;
 
 // One frame's bytes. `protocol`: the version agreed with the receiver.
 std::string encode(const std::string& to, const Message& message, int protocol);
 std::string encode(const ControlMessage& message, int protocol);
 std::string encode(const LinkMessage& message, int protocol);
+std::string encode(const EngineMessage& message, int protocol);
 
 // kCorrupt: the stream must end. kUnsupported: well-formed, but of a protocol version or of a kind that this
 // build does not know; the sentence names it. Hello, Welcome, Goodbye and LinkHello are read whatever their

@@ -90,6 +90,7 @@ void write_body(const Hello& in, pb::Frame& frame) {
   out.set_address(in.address);
   write_capabilities(in.capabilities, *out.mutable_capabilities());
   for (const auto& instance : in.instances) write_instance(instance, *out.add_instances());
+  if (in.engine) write_engine_report(*in.engine, *out.mutable_engine());
 }
 ControlMessage read_body(const pb::Hello& in, Checker& check) {
   Hello out;
@@ -100,6 +101,7 @@ ControlMessage read_body(const pb::Hello& in, Checker& check) {
   out.address = check.text(in.address(), kMaxText, "address");
   out.capabilities = read_capabilities(in.capabilities(), check);
   out.instances = read_instances(in.instances(), check);
+  if (in.has_engine()) out.engine = read_engine_report(in.engine(), check);
   return out;
 }
 
@@ -133,6 +135,7 @@ void write_body(const Heartbeat& in, pb::Frame& frame) {
     entry.set_rtt_s(link.rtt_s);
     entry.set_bytes_per_s(link.bytes_per_s);
   }
+  if (in.engine) write_engine_report(*in.engine, *out.mutable_engine());
 }
 ControlMessage read_body(const pb::Heartbeat& in, Checker& check) {
   Heartbeat out;
@@ -144,6 +147,7 @@ ControlMessage read_body(const pb::Heartbeat& in, Checker& check) {
     for (const auto& entry : in.links())
       out.links.push_back({check.name(entry.peer(), "link.peer"), check.measure(entry.rtt_s(), "link.rtt_s"),
                            check.measure(entry.bytes_per_s(), "link.bytes_per_s")});
+  if (in.has_engine()) out.engine = read_engine_report(in.engine(), check);
   return out;
 }
 

@@ -87,10 +87,17 @@ class Checker {
 // Writers fill the frame's body; Rows leave their payload to encode().
 void write(const Message& message, pb::Frame& frame);
 void write(const ControlMessage& message, pb::Frame& frame);
+void write(const EngineMessage& message, pb::Frame& frame);
 
 // Readers; the body case of the frame must be of their family.
 Result<Message> read_session(const pb::Frame& frame, std::span<const uint8_t> payload);
 Result<ControlMessage> read_control(const pb::Frame& frame);
+Result<EngineMessage> read_engine(const pb::Frame& frame);
+
+void write_engine_report(const EngineReport& in, pb::EngineReport& out);
+EngineReport read_engine_report(const pb::EngineReport& in, Checker& check);
+void write_params(const SamplingParams& in, pb::SamplingParams& out);
+SamplingParams read_params(const pb::SamplingParams& in, Checker& check);
 
 BlockRange read_blocks(const pb::BlockRange& blocks, Checker& check);
 void write_blocks(BlockRange blocks, pb::BlockRange& out);

@@ -117,6 +117,76 @@ inline InstanceReport instance() {
   return r;
 }
 
+inline EngineReport engine() {
+  EngineReport r;
+  r.engine = "vllm";
+  r.version = "0.11.0";
+  r.state = EngineState::kDown;
+  r.error = "it does not answer";
+  r.models = {{"org/model", 8192}};
+  r.features = engine_feature::kChat | engine_feature::kTools;
+  r.held = 3;
+  r.running = 5;
+  r.waiting = 2;
+  r.kv_use = 0.25;
+  r.answered = 100;
+  r.failed = 4;
+  r.miscounted = 1;
+  r.restarts = 2;
+  return r;
+}
+
+inline std::vector<EngineMessage> engine_messages() {
+  EngineRequest chat;
+  chat.id = 0x8000000000000001u;
+  chat.request_id = "req-1";
+  chat.model = "org/model";
+  chat.chat = true;
+  chat.messages = R"([{"role":"user","content":"é"}])";
+  chat.template_variables = R"({"thinking":false})";
+  chat.tools = R"([{"type":"function"}])";
+  chat.tool_choice = R"("auto")";
+  chat.response_format = R"({"type":"json_object"})";
+  chat.go_on = true;
+  chat.n = 2;
+  chat.sampling = params();
+  chat.seed = 7;
+  chat.max_tokens = 100;
+  chat.stop = {"END"};
+  chat.echo = true;
+  chat.cache_salt = std::string("tenant\0salt", 11);
+  chat.priority = -2;
+  EngineRequest text = chat;
+  text.chat = false;
+  text.prompts = {std::string("once"), std::vector<TokenId>{1, 151935}};
+  EngineDelta delta;
+  delta.id = 9;
+  delta.choice = 1;
+  delta.text = "upon";
+  delta.reasoning = "why";
+  delta.tool_calls = R"([{"index":0}])";
+  EngineScore score;
+  score.text = "upon";
+  score.bytes = "upon";
+  score.logprob = -0.5f;
+  score.top = {{"upon", "upon", -0.5f}, {"\xEF\xBF\xBD", "\xC3", -1.5f}};
+  delta.scores = {score};
+  delta.finish = FinishReason::kStop;
+  delta.tokens = 1;
+  EngineEnd end;
+  end.id = 9;
+  end.status = 503;
+  end.message = "the engine has gone";
+  end.type = "server_error";
+  end.param = "messages";
+  end.code = "engine_failed";
+  end.engine_fault = true;
+  end.prompt_tokens = 10;
+  end.completion_tokens = 20;
+  end.cached_tokens = 5;
+  return {chat, text, EngineCancel{9}, delta, end};
+}
+
 inline Hello hello() {
   Hello m;
   m.protocol = {1, 2};
@@ -127,6 +197,7 @@ inline Hello hello() {
   m.capabilities = {uint64_t{8} << 30, 2e10,          5e11, 2, "CPU, AVX2, 2 threads", "cpu/int8.1",
                     BlockRange{0, 8},  "smollm2-135m"};
   m.instances = {instance()};
+  m.engine = engine();
   return m;
 }
 
@@ -134,7 +205,7 @@ inline std::vector<ControlMessage> control_messages() {
   return {
       hello(),
       Welcome{{1, 1}, "gateway", 77, 9, 3000},
-      Heartbeat{9, 100, true, {instance()}, {{"beta", 0.02, 1e7}, {"gateway", 0.001, 0}}},
+      Heartbeat{9, 100, true, {instance()}, {{"beta", 0.02, 1e7}, {"gateway", 0.001, 0}}, engine()},
       HeartbeatAck{100},
       LoadInstance{
           "i8", "smollm2-135m", {0, 8}, uint64_t{1} << 30, 8192, "{\"dtype\":\"f32\"}", {"10.0.0.2:7801"}},

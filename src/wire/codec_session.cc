@@ -49,6 +49,8 @@ int read_hop(const In& in, Checker& check) {
   return check.in_range(in.hop(), 0, kMaxHops - 1, "hop");
 }
 
+}  // namespace
+
 void write_params(const SamplingParams& in, pb::SamplingParams& out) {
   out.set_temperature(in.temperature);
   out.set_top_k(static_cast<uint32_t>(in.top_k));
@@ -99,6 +101,8 @@ SamplingParams read_params(const pb::SamplingParams& in, Checker& check) {
   out.prompt_logprobs = in.prompt_logprobs();
   return out;
 }
+
+namespace {
 
 void write_sampled(const SampledToken& in, pb::SampledToken& out) {
   out.set_token(in.token);

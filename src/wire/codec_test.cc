@@ -56,14 +56,30 @@ TEST(Codec, EveryMessageComesBackWithEveryField) {
   }
 }
 
+TEST(Codec, EveryMessageOfAnEngineComesBackWithEveryField) {
+  for (const EngineMessage& message : samples::engine_messages()) {
+    const std::string bytes = encode(message, 1);
+    auto frame = decode(bytes_of(bytes));
+    ASSERT_TRUE(frame.ok()) << frame.status().message();
+    ASSERT_EQ(std::get<EngineMessage>(*frame).index(), message.index());
+    EXPECT_EQ(encode(std::get<EngineMessage>(*frame), 1), bytes);
+  }
+  const std::string end = encode(samples::engine_messages().back(), 1);
+  const auto bad = [&](auto change) { return after(end, change).code(); };
+  EXPECT_EQ(bad([](auto& f) { f.mutable_engine_end()->set_status(200); }), Code::kCorrupt);
+  EXPECT_EQ(bad([](auto& f) { f.mutable_engine_end()->set_prompt_tokens(0xffffffffu); }), Code::kCorrupt);
+  const std::string request = encode(samples::engine_messages().front(), 1);
+  EXPECT_EQ(after(request, [](auto& f) { f.mutable_engine_request()->set_chat(false); }).code(),
+            Code::kCorrupt);
+  EXPECT_EQ(after(request, [](auto& f) { f.mutable_engine_request()->set_n(0); }).code(), Code::kCorrupt);
+}
+
 // Does not compile when a message has a field more or less: then the wire needs it as well, and the samples.
-[[maybe_unused]] void the_codec_knows_these_fields(const OpenSession& o, const Hop& h, const StartSession& s,
-                                                   const Rows& r, const Token& t, const Opened& p,
-                                                   const Refused& f, const Failed& d, const Hello& e,
-                                                   const WorkerCapabilities& c, const InstanceReport& i,
-                                                   const Welcome& w, const Heartbeat& b,
-                                                   const LoadInstance& l, const SamplingParams& q,
-                                                   const LinkReport& k) {
+[[maybe_unused]] void the_codec_knows_these_fields(
+    const OpenSession& o, const Hop& h, const StartSession& s, const Rows& r, const Token& t, const Opened& p,
+    const Refused& f, const Failed& d, const Hello& e, const WorkerCapabilities& c, const InstanceReport& i,
+    const Welcome& w, const Heartbeat& b, const LoadInstance& l, const SamplingParams& q, const LinkReport& k,
+    const EngineReport& g, const EngineRequest& x, const EngineDelta& y, const EngineEnd& z) {
   { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13] = o; }
   { [[maybe_unused]] const auto& [a1, a2, a3, a4] = h; }
   { [[maybe_unused]] const auto& [a1, a2, a3, a4] = s; }
@@ -72,16 +88,23 @@ TEST(Codec, EveryMessageComesBackWithEveryField) {
   { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5] = p; }
   { [[maybe_unused]] const auto& [a1, a2, a3, a4] = f; }
   { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5] = d; }
-  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7] = e; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8] = e; }
   { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8] = c; }
   { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15] = i; }
   { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5] = w; }
-  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5] = b; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6] = b; }
   { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7] = l; }
   {
     [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16] = q;
   }
   { [[maybe_unused]] const auto& [a1, a2, a3] = k; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14] = g; }
+  {
+    [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17,
+                                  a18, a19, a20] = x;
+  }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8] = y; }
+  { [[maybe_unused]] const auto& [a1, a2, a3, a4, a5, a6, a7, a8, a9, a10] = z; }
 }
 
 // The round trip above compares encodings, so a field that both directions forget would go unseen: no field

@@ -40,6 +40,7 @@ class GatewayEvents {
   virtual Hello hello() = 0;                            // for each attempt to connect
   virtual void on_control(ControlMessage message) = 0;  // Welcome is the first one of a connection
   virtual void on_message(std::string to, Message message) = 0;
+  virtual void on_engine(EngineMessage /*message*/) {}
   // The connection is lost, or an attempt failed. `final`: no other attempt is made, the gateway refused for
   // good (or the certificate is beyond renewal) and `why` says so.
   virtual void on_down(const Status& why, bool final) = 0;
@@ -60,6 +61,7 @@ class GatewayStream {
   // Thread-safe; never waits. False: not connected, or the queue is full, which ends the connection.
   virtual bool send(const ControlMessage& message) = 0;
   virtual bool send(const std::string& to, const Message& message) = 0;
+  virtual bool send(const EngineMessage& message) = 0;
 };
 
 }  // namespace tessera::wire

@@ -33,6 +33,7 @@ class AttachStream final : public ServerStream, public WorkerStream {
   bool send(const std::string& to, const Message& message) override {
     return queue(encode(to, message, protocol_));
   }
+  bool send(const EngineMessage& message) override { return queue(encode(message, protocol_)); }
   void close(const Goodbye& goodbye) override {
     close_with(goodbye,
                goodbye.final ? Status(Code::kPermissionDenied, goodbye.reason) : unavailable(goodbye.reason));
@@ -70,6 +71,10 @@ class AttachStream final : public ServerStream, public WorkerStream {
     if (!attached_) return on_hello(std::move(frame));
     if (auto* envelope = std::get_if<Envelope>(&frame)) {
       handler_.on_message(*this, std::move(envelope->to), std::move(envelope->message));
+      return {};
+    }
+    if (auto* engine = std::get_if<EngineMessage>(&frame)) {
+      handler_.on_engine(*this, std::move(*engine));
       return {};
     }
     auto* message = std::get_if<ControlMessage>(&frame);

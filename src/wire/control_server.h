@@ -23,6 +23,7 @@ class WorkerStream {
   // does not read is as good as lost. Also false for a message beyond kMaxBundleBytes, which ends nothing.
   virtual bool send(const ControlMessage& message) = 0;
   virtual bool send(const std::string& to, const Message& message) = 0;
+  virtual bool send(const EngineMessage& message) = 0;
   // Sends it after what is queued and ends the stream; a worker that does not read is cut off after a while.
   virtual void close(const Goodbye& goodbye) = 0;
 };
@@ -55,6 +56,7 @@ class ControlHandler : public FileHandler {
   virtual void on_attach(std::shared_ptr<WorkerStream> stream, Hello hello) = 0;
   virtual void on_control(WorkerStream& stream, ControlMessage message) = 0;
   virtual void on_message(WorkerStream& stream, std::string to, Message message) = 0;
+  virtual void on_engine(WorkerStream& /*stream*/, EngineMessage /*message*/) {}
   // Once for each on_attach, after the stream's last message.
   virtual void on_detach(WorkerStream& stream, const Status& why) = 0;
 };

@@ -55,6 +55,7 @@ class GatewayStreamImpl final : public GatewayStream {
   bool send(const std::string& to, const Message& message) override {
     return queue(encode(to, message, protocol_));
   }
+  bool send(const EngineMessage& message) override { return queue(encode(message, protocol_)); }
 
  private:
   bool queue(std::string frame) {
@@ -107,6 +108,11 @@ class GatewayStreamImpl final : public GatewayStream {
     if (auto* envelope = std::get_if<Envelope>(&frame)) {
       if (!is_welcome()) return invalid_argument("a session's message before Welcome");
       events_.on_message(std::move(envelope->to), std::move(envelope->message));
+      return {};
+    }
+    if (auto* engine = std::get_if<EngineMessage>(&frame)) {
+      if (!is_welcome()) return invalid_argument("an engine's request before Welcome");
+      events_.on_engine(std::move(*engine));
       return {};
     }
     auto* message = std::get_if<ControlMessage>(&frame);
