@@ -372,6 +372,7 @@ def test_a_worker_fetches_only_its_tensors(cluster, default_model):
 def test_two_models_load_and_unload_while_running(cluster, single):
     cluster.start("0:30", *MEMORY)
     load = Load(cluster, single, 2)
+    load.wait_tokens(2)  # they name no model, which is right only while there is one
     post(cluster.url + "/api/v1/models", {"model": str(TINY)})
     plain = cluster.worker(*(None, *MEMORY))  # pinned ranges are of every model: this one takes what is missing
     wait_until(lambda: all(m["covered"] for m in cluster.view()["models"]), lambda: cluster.view())
