@@ -15,10 +15,6 @@
 namespace tessera::app {
 namespace {
 
-std::string text_of(const Json& object, const char* key) {
-  return object.contains(key) && object[key].is_string() ? object[key].get<std::string>() : std::string();
-}
-
 std::string blocks_of(const Json& instance) {
   return std::to_string(instance["blocks"][0].get<int>()) + ":" +
          std::to_string(instance["blocks"][1].get<int>());
@@ -26,13 +22,13 @@ std::string blocks_of(const Json& instance) {
 
 // "vllm 0.11.0: org/model, whole, not token-exact; 3 running, 0 waiting, KV 25 %"
 std::string engine_of(const Json& engine) {
-  std::string text = text_of(engine, "engine");
-  if (const std::string version = text_of(engine, "version"); !version.empty()) text += " " + version;
+  std::string text = text_at(engine, "engine");
+  if (const std::string version = text_at(engine, "version"); !version.empty()) text += " " + version;
   std::string models;
-  for (const Json& model : engine["models"]) models += (models.empty() ? "" : ", ") + text_of(model, "name");
+  for (const Json& model : engine["models"]) models += (models.empty() ? "" : ", ") + text_at(model, "name");
   text += ": " + (models.empty() ? "no model" : models) + ", whole, not token-exact";
-  if (const std::string state = text_of(engine, "state"); state != "ready")
-    return text + "; " + state + (text_of(engine, "error").empty() ? "" : ": " + text_of(engine, "error"));
+  if (const std::string state = text_at(engine, "state"); state != "ready")
+    return text + "; " + state + (text_at(engine, "error").empty() ? "" : ": " + text_at(engine, "error"));
   const Json& running = engine["running"].is_null() ? engine["held"] : engine["running"];
   text += "; " + std::to_string(running.get<int>()) + " running";
   if (!engine["waiting"].is_null()) text += ", " + std::to_string(engine["waiting"].get<int>()) + " waiting";
@@ -46,14 +42,14 @@ void print_status(const Json& cluster) {
     const Json& sessions = model["sessions"];
     std::printf(
         "%s  %d blocks, %s; %lld running, %lld waiting, %.1f tok/s, %lld failovers\n",
-        text_of(model, "name").c_str(), model["blocks"].get<int>(),
+        text_at(model, "name").c_str(), model["blocks"].get<int>(),
         model["covered"].get<bool>()
             ? "covered"
             : ("no worker for blocks from " + std::to_string(model["uncovered_from"].get<int>())).c_str(),
         static_cast<long long>(sessions["running"].get<int64_t>()),
         static_cast<long long>(sessions["waiting"].get<int64_t>()), model["tokens_per_s"].get<double>(),
         static_cast<long long>(sessions["failovers"].get<int64_t>()));
-    if (const std::string reason = text_of(model, "reason"); !reason.empty())
+    if (const std::string reason = text_at(model, "reason"); !reason.empty())
       std::printf("  %s\n", reason.c_str());
   }
   std::printf("\n%-20s %-9s %-7s %-10s %-22s %s\n", "worker", "state", "via", "memory", "hosts", "links");
@@ -61,7 +57,7 @@ void print_status(const Json& cluster) {
     std::string hosts, links;
     for (const Json& instance : worker["instances"]) {
       hosts += (hosts.empty() ? "" : " ") + blocks_of(instance);
-      const std::string state = text_of(instance, "state");
+      const std::string state = text_at(instance, "state");
       if (state == "fetching" && instance["bytes_total"].get<uint64_t>() > 0)
         hosts += "(" +
                  std::to_string(100 * instance["bytes_fetched"].get<uint64_t>() /
@@ -74,24 +70,24 @@ void print_status(const Json& cluster) {
     for (const Json& link : worker["links"]) {
       char text[128];
       std::snprintf(text, sizeof text, "%s%s %.1f ms", links.empty() ? "" : ", ",
-                    text_of(link, "peer").c_str(), link["rtt_ms"].get<double>());
+                    text_at(link, "peer").c_str(), link["rtt_ms"].get<double>());
       links += text;
     }
     std::printf(
-        "%-20s %-9s %-7s %-10s %-22s %s\n", text_of(worker, "name").c_str(), text_of(worker, "state").c_str(),
+        "%-20s %-9s %-7s %-10s %-22s %s\n", text_at(worker, "name").c_str(), text_at(worker, "state").c_str(),
         worker.contains("engine")     ? "gateway"
         : worker["relay"].get<bool>() ? "relay"
                                       : "direct",
         worker.contains("engine") ? "-" : format_bytes(worker["memory_bytes"].get<uint64_t>()).c_str(),
         hosts.c_str(), links.c_str());
-    if (const std::string why = text_of(worker, "lost_because");
-        text_of(worker, "state") == "lost" && !why.empty())
+    if (const std::string why = text_at(worker, "lost_because");
+        text_at(worker, "state") == "lost" && !why.empty())
       std::printf("%20s %s\n", "", why.c_str());
   }
   if (!cluster["failovers"].empty()) {
     std::printf("\nlast failovers\n");
     for (const Json& f : cluster["failovers"])
-      std::printf("  %s: %s, stalled %.0f ms\n", text_of(f, "worker").c_str(), text_of(f, "cause").c_str(),
+      std::printf("  %s: %s, stalled %.0f ms\n", text_at(f, "worker").c_str(), text_at(f, "cause").c_str(),
                   f["stall_ms"].get<double>());
   }
 }
@@ -111,7 +107,7 @@ void print_trace(const Json& trace) {
     for (const Json& token : tokens) values.push_back(value(token) / 1e3);
     return median_of(std::move(values));
   };
-  std::printf("session %s, medians of %zu tokens, ms\n", text_of(trace, "session").c_str(), tokens.size());
+  std::printf("session %s, medians of %zu tokens, ms\n", text_at(trace, "session").c_str(), tokens.size());
   std::printf("%-24s %-8s %6s %8s %8s %8s %8s\n", "hop", "blocks", "batch", "wake-up", "queue", "compute",
               "send");
   const Json& hops = tokens[0]["hops"];
@@ -119,7 +115,7 @@ void print_trace(const Json& trace) {
     const auto of = [&](const char* field) {
       return median([&](const Json& token) { return token["hops"][h][field].get<double>(); });
     };
-    std::printf("%-24s %-8s %6.0f %8.2f %8.2f %8.2f %8.2f\n", text_of(hops[h], "worker").c_str(),
+    std::printf("%-24s %-8s %6.0f %8.2f %8.2f %8.2f %8.2f\n", text_at(hops[h], "worker").c_str(),
                 blocks_of(hops[h]).c_str(), 1e3 * of("batch_rows"), of("wake_us"), of("queue_us"),
                 of("compute_us"), of("send_us"));
   }
@@ -154,17 +150,14 @@ int trace_session(const StatusOptions& options) {
 int list_sessions(const StatusOptions& options) {
   auto answer = ask_gateway(options, "GET", "/api/v1/cluster/sessions");
   if (!answer.ok()) return report(answer.status());
-  if (options.json) {
-    std::printf("%s\n", dump_json(*answer).c_str());
-    return kDone;
-  }
+  if (options.json) return print_json(*answer);
   std::printf("%-16s  %-24s %-8s %7s %7s  %s\n", "session", "model", "state", "prompt", "output", "route");
   for (const Json& session : (*answer)["sessions"]) {
     std::string route;
     for (const Json& hop : session["route"])
       route += (route.empty() ? "" : " → ") + hop.get_ref<const std::string&>();
-    std::printf("%-16s  %-24s %-8s %7d %7d  %s\n", text_of(session, "session").c_str(),
-                text_of(session, "model").c_str(), text_of(session, "state").c_str(),
+    std::printf("%-16s  %-24s %-8s %7d %7d  %s\n", text_at(session, "session").c_str(),
+                text_at(session, "model").c_str(), text_at(session, "state").c_str(),
                 session["prompt_tokens"].get<int>(), session["output_tokens"].get<int>(), route.c_str());
   }
   return kDone;
@@ -223,7 +216,7 @@ int plan(const PlanOptions& options) {
   auto answer = ask_gateway(options, "GET", "/api/v1/cluster/plan");
   if (!answer.ok()) return report(answer.status());
   if (!options.json) {
-    std::printf("%s", text_of(*answer, "table").c_str());
+    std::printf("%s", text_at(*answer, "table").c_str());
     return kDone;
   }
   answer->erase("table");
@@ -252,7 +245,7 @@ int drain(const DrainOptions& options) {
     if (!cluster.ok()) return report(cluster.status());
     const Json* found = nullptr;
     for (const Json& worker : (*cluster)["workers"])
-      if (text_of(worker, "name") == options.worker && text_of(worker, "state") != "lost") found = &worker;
+      if (text_at(worker, "name") == options.worker && text_at(worker, "state") != "lost") found = &worker;
     if (found == nullptr) break;
     if (!told)
       std::fprintf(stderr, "draining %s: its sessions move to other workers\n", options.worker.c_str());
@@ -277,7 +270,7 @@ int token(const TokenOptions& options) {
   if (options.json)
     std::printf("%s\n", dump_json(*answer).c_str());
   else
-    std::printf("tessera worker --join %s\n", text_of(*answer, "join").c_str());
+    std::printf("tessera worker --join %s\n", text_at(*answer, "join").c_str());
   return kDone;
 }
 

@@ -47,11 +47,6 @@ struct JobsOptions : ClusterOptions {
   }
 };
 
-std::string text_at(const Json& json, const char* name) {
-  const auto found = json.find(name);
-  return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
 std::string path_of(const std::string& id) {
   return std::string(kJobs) + "/" + net::percent_encode(id);
 }
@@ -128,10 +123,7 @@ int list(const JobsOptions& options) {
   if (!options.status.empty()) path += "&status=" + net::percent_encode(options.status);
   auto answer = ask_gateway(options, "GET", path);
   if (!answer.ok()) return report(answer.status());
-  if (options.json) {
-    std::printf("%s\n", dump_json(*answer).c_str());
-    return kDone;
-  }
+  if (options.json) return print_json(*answer);
   std::printf("%-28s %-10s %-20s %8s %8s  %s\n", "JOB", "STATE", "CREATED", "PRIORITY", "ATTEMPTS", "MODEL");
   for (const Json& job : (*answer)["jobs"])
     std::printf("%-28s %-10s %-20s %8lld %8lld  %s\n", text_at(job, "job_id").c_str(),

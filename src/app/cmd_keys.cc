@@ -46,16 +46,6 @@ std::string path_of(const std::string& enterprise) {
   return std::string(kEnterprises) + "/" + net::percent_encode(enterprise);
 }
 
-std::string text_at(const Json& json, const char* name) {
-  const auto found = json.find(name);
-  return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
-int print_json(const Json& json) {
-  std::printf("%s\n", dump_json(json).c_str());
-  return kDone;
-}
-
 // The secret alone on stdout, for scripts; what it is on stderr.
 int print_secret(const KeysOptions& options, const Result<Json>& made) {
   if (!made.ok()) return report(made.status());

@@ -25,11 +25,6 @@ struct UsersOptions : ClusterOptions {
   }
 };
 
-std::string text_at(const Json& json, const char* name) {
-  const auto found = json.find(name);
-  return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
 // One line of stdin; not shown on a terminal. Never an argument: those are for everybody to see.
 Result<std::string> read_password() {
   const bool terminal = isatty(STDIN_FILENO) != 0;
@@ -135,10 +130,7 @@ int audit(const AuditOptions& options) {
   auto answer = ask_gateway(options, "GET",
                             "/api/v1/admin/audit?page_size=" + std::to_string(std::max(options.entries, 1)));
   if (!answer.ok()) return report(answer.status());
-  if (options.json) {
-    std::printf("%s\n", dump_json(*answer).c_str());
-    return kDone;
-  }
+  if (options.json) return print_json(*answer);
   const Json& entries = (*answer)["entries"];
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry)
     std::printf("%6lld %-21s %-24s %-16s %3lld %s %s\n",

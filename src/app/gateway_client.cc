@@ -1,7 +1,9 @@
 #include "app/gateway_client.h"
 
 #include <chrono>
+#include <cstdio>
 
+#include "app/command.h"
 #include "app/gateway_file.h"
 #include "net/http_client.h"
 
@@ -32,6 +34,16 @@ Result<Json> ask_gateway(const ClusterOptions& options, const std::string& metho
   if (answer.ok() && answer->is_object() && answer->contains("error"))
     why = (*answer)["error"].value("message", why);
   return Status(reply->status == 404 ? Code::kNotFound : Code::kUnavailable, why);
+}
+
+std::string text_at(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+int print_json(const Json& json) {
+  std::printf("%s\n", dump_json(json).c_str());
+  return kDone;
 }
 
 }  // namespace tessera::app

@@ -24,4 +24,9 @@ struct ClusterOptions {
 Result<Json> ask_gateway(const ClusterOptions& options, const std::string& method, const std::string& path,
                          const Json& body = Json());
 
+// A field of an answer; empty where it is missing, null or no text.
+std::string text_at(const Json& object, const char* name);
+// For --json: one line on stdout; kDone.
+int print_json(const Json& json);
+
 }  // namespace tessera::app
