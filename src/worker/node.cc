@@ -329,14 +329,9 @@ class NodeImpl final : public Node,
 }  // namespace
 
 Result<std::unique_ptr<Node>> Node::start(NodeOptions options) {
-  const std::string wanted = options.name.empty() ? host_name() : options.name;
-  TESSERA_RETURN_IF_ERROR(check_identity_name(wanted).with_context("--name"));
-  TESSERA_ASSIGN_OR_RETURN(wire::JoinUrl url, wire::parse_join_url(options.join, 0));
-  TESSERA_ASSIGN_OR_RETURN(IdentityFolder folder,
-                           IdentityFolder::take(options.home / "tls" / "workers", wanted));
-  TESSERA_ASSIGN_OR_RETURN(wire::Identity identity, find_identity(options.join, folder.path(), wanted));
-  auto node =
-      std::make_unique<NodeImpl>(std::move(options), std::move(identity), std::move(folder), url.addresses);
+  TESSERA_ASSIGN_OR_RETURN(StartIdentity start, start_identity(options.join, options.home, options.name));
+  auto node = std::make_unique<NodeImpl>(std::move(options), std::move(start.identity),
+                                         std::move(start.folder), std::move(start.gateway_addresses));
   TESSERA_RETURN_IF_ERROR(node->start());
   return std::unique_ptr<Node>(std::move(node));
 }

@@ -77,6 +77,16 @@ Result<wire::Identity> find_identity(const std::string& join_url, const fs::path
   return identity;
 }
 
+Result<StartIdentity> start_identity(const std::string& join_url, const fs::path& home,
+                                     const std::string& name) {
+  const std::string wanted = name.empty() ? host_name() : name;
+  TESSERA_RETURN_IF_ERROR(check_identity_name(wanted).with_context("--name"));
+  TESSERA_ASSIGN_OR_RETURN(wire::JoinUrl url, wire::parse_join_url(join_url, 0));
+  TESSERA_ASSIGN_OR_RETURN(IdentityFolder folder, IdentityFolder::take(home / "tls" / "workers", wanted));
+  TESSERA_ASSIGN_OR_RETURN(wire::Identity identity, find_identity(join_url, folder.path(), wanted));
+  return StartIdentity{std::move(folder), std::move(identity), std::move(url.addresses)};
+}
+
 IdentityRenewal::IdentityRenewal(fs::path folder, std::string gateway_addresses, wire::LiveIdentity identity)
     : folder_(std::move(folder)),
       gateway_addresses_(std::move(gateway_addresses)),

@@ -33,6 +33,16 @@ class IdentityFolder {
 Result<wire::Identity> find_identity(const std::string& join_url, const std::filesystem::path& folder,
                                      const std::string& wanted_name);
 
+// Both, for a worker process that starts.
+struct StartIdentity {
+  IdentityFolder folder;
+  wire::Identity identity;
+  std::string gateway_addresses;  // of the invitation
+};
+// `name` empty: this machine's. InvalidArgument: a name that no worker can have, or no invitation.
+Result<StartIdentity> start_identity(const std::string& join_url, const std::filesystem::path& home,
+                                     const std::string& name);
+
 // Renews the certificate while the worker runs: two thirds into its life, then again until it works. New
 // connections show the new one; those that are up stay.
 class IdentityRenewal {
