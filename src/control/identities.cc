@@ -1,9 +1,8 @@
 #include "control/identities.h"
 
-#include <openssl/crypto.h>
-
 #include <algorithm>
 
+#include "base/secrets.h"
 #include "base/sha256.h"
 #include "core/identity_name.h"
 #include "store/transact.h"
@@ -189,7 +188,7 @@ Result<TokenRecord> Identities::redeem_token(std::string_view secret) {
                     {id}));
     const Blob stored = found.rows.empty() ? Blob() : store::blob_at(found.rows[0], 7);
     // In constant time, so that the answer's delay tells nothing of how much of a guess was right.
-    if (stored.size() != hash.size() || CRYPTO_memcmp(stored.data(), hash.data(), hash.size()) != 0)
+    if (!same_secret(stored, hash))
       return denied("this join token is not known here: ask the gateway for a new join command");
     TokenRecord token = token_of(found.rows[0]);
     if (token.revoked) return denied("join token " + id + " was revoked: ask for a new join command");
