@@ -2,11 +2,11 @@
 // same run, bit for bit.
 #include <fmt/core.h>
 
-#include <charconv>
 #include <chrono>
 #include <cstring>
 
 #include "obs/log.h"
+#include "sim/arguments.h"
 #include "sim/scenarios.h"
 
 namespace tessera::sim {
@@ -24,12 +24,6 @@ struct Arguments {
   bool list = false;
 };
 
-template <typename T>
-bool parse(std::string_view text, T& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
 bool parse(int argc, char** argv, Arguments& arguments) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view name = argv[i];
@@ -41,13 +35,13 @@ bool parse(int argc, char** argv, Arguments& arguments) {
     const std::string_view value = argv[i];
     if (name == "--seeds") {
       const size_t colon = value.find(':');
-      if (colon == std::string_view::npos || !parse(value.substr(0, colon), arguments.first) ||
-          !parse(value.substr(colon + 1), arguments.last))
+      if (colon == std::string_view::npos || !parse_number(value.substr(0, colon), arguments.first) ||
+          !parse_number(value.substr(colon + 1), arguments.last))
         return false;
     } else if (name == "--scenario") {
       arguments.scenario = value;
     } else if (name == "--workers") {
-      if (!parse(value, arguments.workers) || arguments.workers < 1) return false;
+      if (!parse_number(value, arguments.workers) || arguments.workers < 1) return false;
     } else if (name == "--log") {
       arguments.log = value;
     } else {

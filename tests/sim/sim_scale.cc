@@ -5,11 +5,11 @@
 #include <time.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 
 #include "obs/log.h"
+#include "sim/arguments.h"
 #include "sim/cluster.h"
 #include "sim/heap_meter.h"
 
@@ -121,12 +121,6 @@ Figures measure(const Arguments& arguments, int workers) {
   return figures;
 }
 
-template <typename T>
-bool parse(std::string_view text, T& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
 bool parse(int argc, char** argv, Arguments& arguments) {
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string_view name = argv[i];
@@ -136,20 +130,20 @@ bool parse(int argc, char** argv, Arguments& arguments) {
       while (!value.empty()) {
         const size_t comma = std::min(value.find(','), value.size());
         int count = 0;
-        if (!parse(value.substr(0, comma), count) || count < 1) return false;
+        if (!parse_number(value.substr(0, comma), count) || count < 1) return false;
         arguments.workers.push_back(count);
         value.remove_prefix(std::min(comma + 1, value.size()));
       }
     } else if (name == "--json") {
       arguments.json = value;
     } else if (name == "--seed") {
-      if (!parse(value, arguments.seed)) return false;
+      if (!parse_number(value, arguments.seed)) return false;
     } else {
       int* number = name == "--sessions"  ? &arguments.sessions
                     : name == "--seconds" ? &arguments.seconds
                     : name == "--churn"   ? &arguments.churn
                                           : nullptr;
-      if (number == nullptr || !parse(value, *number) || *number < 0) return false;
+      if (number == nullptr || !parse_number(value, *number) || *number < 0) return false;
     }
   }
   return argc % 2 == 1 && !arguments.workers.empty() && arguments.sessions > 0 && arguments.seconds > 0;
