@@ -48,29 +48,30 @@ def random_prompt(rng, count):
     return [rng.randrange(100, 40000) for _ in range(count)]
 
 
-def timed_stream(url, prompt, tokens):
-    """(seconds to the first event, seconds from it to the last, events between) of a streamed completion."""
+def event_times(url, prompt, tokens):
+    """When each event of a streamed completion came."""
     body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, "cache_prompt": False}
-    request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
-    begin, times = time.monotonic(), []
-    with urllib.request.urlopen(request, timeout=600) as answer:
-        for line in answer:
-            if line.startswith(b"data: {") and json.loads(line[6:]).get("choices"):
-                times.append(time.monotonic())
-    if len(times) < tokens // 2:
-        sys.exit(f"{url}: {len(times)} events for {tokens} tokens")
-    return times[0] - begin, times[-1] - times[0], tokens - 1
-
-
-def step_times(url, prompt, tokens, during=None):
-    """Seconds between the events of a stream; with `during`, a callable that says (begin, end), only those within."""
-    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True}
     request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
     times = []
     with urllib.request.urlopen(request, timeout=600) as answer:
         for line in answer:
             if line.startswith(b"data: {") and json.loads(line[6:]).get("choices"):
                 times.append(time.monotonic())
+    if len(times) < tokens // 2:
+        sys.exit(f"{url}: {len(times)} events for {tokens} tokens")
+    return times
+
+
+def timed_stream(url, prompt, tokens):
+    """(seconds to the first event, seconds from it to the last, events between) of a streamed completion."""
+    begin = time.monotonic()
+    times = event_times(url, prompt, tokens)
+    return times[0] - begin, times[-1] - times[0], tokens - 1
+
+
+def step_times(url, prompt, tokens, during=None):
+    """Seconds between the events of a stream; with `during`, a callable that says (begin, end), only those within."""
+    times = event_times(url, prompt, tokens)
     begin, end = during() if during else (0, float("inf"))
     return [b - a for a, b in zip(times, times[1:]) if begin <= a and b <= end]
 
