@@ -15,6 +15,7 @@
 #include "base/executor.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "base/lru_map.h"
 #include "base/queue.h"
 #include "base/rng.h"
 #include "base/sha256.h"
@@ -237,6 +238,19 @@ TEST(Config, ByteSizes) {
   for (const char* bad : {"", "GiB", "-1GiB", "1e400", "3 apples"})
     EXPECT_FALSE(parse_byte_size(bad).ok()) << bad;
   EXPECT_EQ(format_bytes(98362432), "93.8 MiB");
+}
+
+TEST(LruMap, ForgetsWhatWasNotTouchedForLongest) {
+  LruMap<int, std::string> map(2);
+  map.touch(1) = "one";
+  map.touch(2) = "two";
+  ASSERT_NE(map.find(1), nullptr);
+  EXPECT_EQ(*map.find(1), "one");
+  map.touch(1);  // looking alone did not count
+  map.touch(3) = "three";
+  EXPECT_EQ(map.find(2), nullptr);
+  EXPECT_EQ(*map.find(1), "one");
+  EXPECT_EQ(map.size(), 2u);
 }
 
 }  // namespace

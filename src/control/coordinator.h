@@ -4,7 +4,6 @@
 #pragma once
 
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <set>
@@ -14,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/executor.h"
+#include "base/lru_map.h"
 #include "base/mutex.h"
 #include "base/sha256.h"
 #include "cluster/session_manager.h"
@@ -190,12 +190,7 @@ class Coordinator {
   std::map<std::string, Member> members_;
   std::unordered_map<std::string, std::string> numerics_;  // by inbox, of instances that were ever ready
   // Which inboxes a prompt's beginning went to last: (model, blocks of the prefix) → inboxes.
-  struct PrefixEntry {
-    std::string key;
-    std::vector<std::string> inboxes;
-  };
-  std::list<PrefixEntry> prefixes_;  // most recently used first
-  std::unordered_map<std::string, std::list<PrefixEntry>::iterator> prefix_index_;
+  LruMap<std::string, std::vector<std::string>> prefixes_{4096};
   Plan plan_;
   uint64_t last_lease_ = 0;
   uint64_t last_instance_ = 0;

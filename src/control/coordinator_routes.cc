@@ -144,8 +144,6 @@ Result<cluster::RouteChoice> Coordinator::choose(const std::string& model_name,
 
 namespace {
 
-constexpr size_t kRememberedPrefixes = 4096;
-
 // Names of a prompt's beginnings, the longest first: 8, 4, 2 and 1 blocks.
 std::vector<std::string> prefix_names(const cluster::RouteQuery& query, const std::string& model) {
   std::vector<std::string> names;
@@ -165,25 +163,13 @@ void Coordinator::remember_prefix(const cluster::RouteQuery& query, const std::s
                                   const Route& route) {
   std::vector<std::string> inboxes;
   for (const Hop& hop : route) inboxes.push_back(hop.worker);
-  for (const std::string& name : prefix_names(query, model)) {
-    if (auto found = prefix_index_.find(name); found != prefix_index_.end()) {
-      prefixes_.splice(prefixes_.begin(), prefixes_, found->second);
-      found->second->inboxes = inboxes;
-      continue;
-    }
-    prefixes_.push_front({name, inboxes});
-    prefix_index_[name] = prefixes_.begin();
-    if (prefixes_.size() > kRememberedPrefixes) {
-      prefix_index_.erase(prefixes_.back().key);
-      prefixes_.pop_back();
-    }
-  }
+  for (const std::string& name : prefix_names(query, model)) prefixes_.touch(name) = inboxes;
 }
 
 std::vector<std::string> Coordinator::inboxes_with_prefix(const cluster::RouteQuery& query,
                                                           const std::string& model) const {
   for (const std::string& name : prefix_names(query, model))
-    if (auto found = prefix_index_.find(name); found != prefix_index_.end()) return found->second->inboxes;
+    if (const std::vector<std::string>* inboxes = prefixes_.find(name)) return *inboxes;
   return {};
 }
 

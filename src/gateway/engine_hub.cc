@@ -14,7 +14,6 @@ constexpr const char* kOwn = "";  // the target of our own workers
 constexpr int kMostAttempts = 3;
 constexpr size_t kPrefixStep = 512;  // bytes of a prompt between two of its remembered beginnings
 constexpr size_t kPrefixesOfOne = 32;
-constexpr size_t kPrefixesKept = 8192;
 constexpr int kUnknownContext = 1 << 22;
 constexpr int kUnknownVocabulary = 1 << 20;
 
@@ -408,8 +407,8 @@ EngineHub::Speed& EngineHub::speed_of(const std::string& target, const std::stri
 double EngineHub::held_share(const Request& request, const std::string& target) const {
   size_t held = 0;
   for (const size_t key : request.prefixes) {
-    const auto found = prefix_index_.find(key);
-    if (found == prefix_index_.end() || found->second->targets.count(target) == 0) break;
+    const std::set<std::string>* targets = prefixes_.find(key);
+    if (targets == nullptr || targets->count(target) == 0) break;
     ++held;
   }
   return request.prefixes.empty() ? 0
@@ -417,19 +416,7 @@ double EngineHub::held_share(const Request& request, const std::string& target) 
 }
 
 void EngineHub::remember_prefix(const Request& request) {
-  for (const size_t key : request.prefixes) {
-    if (const auto found = prefix_index_.find(key); found != prefix_index_.end()) {
-      prefixes_.splice(prefixes_.begin(), prefixes_, found->second);
-    } else {
-      prefixes_.push_front({key, {}});
-      prefix_index_[key] = prefixes_.begin();
-    }
-    prefixes_.front().targets.insert(request.target);
-  }
-  while (prefixes_.size() > kPrefixesKept) {
-    prefix_index_.erase(prefixes_.back().key);
-    prefixes_.pop_back();
-  }
+  for (const size_t key : request.prefixes) prefixes_.touch(key).insert(request.target);
 }
 
 // The ways that this request may still go; `targets` gets their names in the same order.

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <set>
@@ -17,6 +16,7 @@
 #include "api/model_set.h"
 #include "base/clock.h"
 #include "base/executor.h"
+#include "base/lru_map.h"
 #include "base/mutex.h"
 #include "control/circuit_breaker.h"
 #include "control/engine_choice.h"
@@ -118,12 +118,7 @@ class EngineHub final : public control::EngineDirectory {
   std::map<std::string, std::shared_ptr<RoutedCompleter>> published_;
   std::unordered_map<uint64_t, RequestPtr> requests_;
   // Which targets a prompt's beginnings went to; most recently used first.
-  struct PrefixEntry {
-    size_t key = 0;
-    std::set<std::string> targets;
-  };
-  std::list<PrefixEntry> prefixes_;
-  std::unordered_map<size_t, std::list<PrefixEntry>::iterator> prefix_index_;
+  LruMap<size_t, std::set<std::string>> prefixes_{8192};
   std::atomic<uint64_t> last_id_;
   mutable Mutex mutex_;
   Send send_ TESSERA_GUARDED_BY(mutex_);
