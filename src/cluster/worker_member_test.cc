@@ -31,18 +31,11 @@ struct FakeLink : MemberLink {
   void reconnect() override { ++reconnects; }
 };
 
-struct ExecutorClock : Clock {
-  const ManualExecutor& executor;
-  explicit ExecutorClock(const ManualExecutor& e) : executor(e) {}
-  MonotonicTime now() const override { return executor.now(); }
-  int64_t unix_time_ms() const override { return 0; }
-};
-
 class WorkerMemberTest : public ::testing::Test {
  protected:
   WorkerMemberTest()
-      : clock_(executor_),
-        member_(options(), host_, link_, executor_, clock_, [this](Status why) { ended_.push_back(why); }) {}
+      : member_(options(), host_, link_, executor_, executor_,
+                [this](Status why) { ended_.push_back(why); }) {}
   static WorkerMemberOptions options() {
     WorkerMemberOptions options;
     options.worker = "w1";
@@ -55,7 +48,6 @@ class WorkerMemberTest : public ::testing::Test {
   }
 
   ManualExecutor executor_;
-  ExecutorClock clock_;
   FakeHost host_;
   FakeLink link_;
   std::vector<Status> ended_;

@@ -9,16 +9,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-class ManualClock final : public Clock {
- public:
-  explicit ManualClock(const cluster::ManualExecutor& executor) : executor_(executor) {}
-  MonotonicTime now() const override { return executor_.now() + 1s; }
-  int64_t unix_time_ms() const override { return 1; }
-
- private:
-  const cluster::ManualExecutor& executor_;
-};
-
 struct Sent : ControlSink, MessageSink {
   std::vector<std::pair<std::string, ControlMessage>> control;
   std::vector<std::pair<std::string, Message>> session;
@@ -50,10 +40,10 @@ class CoordinatorTest : public ::testing::Test {
  protected:
   static constexpr uint64_t kBlock = 1 << 20;
 
-  CoordinatorTest() : clock_(executor_), coordinator_({}, sent_, executor_, clock_) {
+  CoordinatorTest() : coordinator_({}, sent_, executor_, executor_) {
     cluster::SessionManagerOptions options;
     options.name = "gateway/m";
-    options.clock = &clock_;
+    options.clock = &executor_;
     sessions_.emplace(options, sent_, executor_, coordinator_.router("m"));
     ServedModel model;
     model.shape.name = "m";
@@ -147,7 +137,6 @@ class CoordinatorTest : public ::testing::Test {
   static std::string worker_of(const std::string& inbox) { return inbox.substr(0, inbox.find('/')); }
 
   cluster::ManualExecutor executor_;
-  ManualClock clock_;
   Sent sent_;
   Coordinator coordinator_;
   std::optional<cluster::SessionManager> sessions_;
@@ -317,12 +306,11 @@ struct HeardEngines : EngineDirectory {
 
 TEST(CoordinatorEngines, AreMembersWithoutBlocks) {
   cluster::ManualExecutor executor;
-  ManualClock clock(executor);
   Sent sent;
   HeardEngines engines;
   CoordinatorOptions options;
   options.engines = &engines;
-  Coordinator coordinator(options, sent, executor, clock);
+  Coordinator coordinator(options, sent, executor, executor);
   ServedModel model;
   model.shape.name = "m";
   model.shape.num_blocks = 1;
