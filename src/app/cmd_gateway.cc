@@ -256,7 +256,7 @@ Status serve_cluster(const GatewayOptions& options, StopSignals& signals) {
          engines.settle();
          models.settle();
          cluster->settle();
-         control->settle();
+         control->settle();  // again: what ended meanwhile is metered
        }});
   // Requests that still wait for the coordinator go on to `work`: none is left when it has answered once
   // more.

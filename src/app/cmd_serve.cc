@@ -50,7 +50,7 @@ Status serve_until_stopped(const ServeOptions& options, StopSignals& signals) {
                        control->settle();
                        completer.settle();
                        local->settle();
-                       control->settle();
+                       control->settle();  // again: what ended meanwhile is metered
                      }});
 }
 
