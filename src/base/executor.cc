@@ -95,7 +95,8 @@ class ThreadExecutor final : public Executor {
       if (timers_.empty()) {
         wake_.wait(mutex_);
       } else {
-        wake_.wait_until(mutex_, timers_.begin()->first.first);
+        const Time due = timers_.begin()->first.first;  // a copy: the timer may be cancelled during the wait
+        wake_.wait_until(mutex_, due);
       }
     }
   }
