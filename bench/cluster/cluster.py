@@ -342,6 +342,20 @@ def show(value):
     return "–" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
+def save(setup, model):
+    """Into the results file, where what other runs found stays."""
+    cpu = next((l.split(": ")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    out = ROOT / "bench/results/cluster.json"
+    setups = {}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        setups = {s["name"]: s for s in json.loads(out.read_text())["setups"]}
+    setups[setup["name"]] = setup | {"commit": commit, "command": "bench/cluster.sh " + " ".join(sys.argv[1:])}
+    machine = {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release()}
+    out.write_text(json.dumps({"machine": machine, "model": model, "setups": list(setups.values())}, indent=1) + "\n")
+    return out
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
@@ -363,25 +377,16 @@ def main():
         root = os.environ.get("TESSERA_PEER_ROOT")
         command = [ROOT / "bench/peers/llama_cpp.sh", *([root] if root else [])]
         prefix = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    setups = []
     print(f"{'row':38} {'unit':>20} {'tessera':>8} {'peer':>8} {'ratio':>6} {'floor':>8} {'target':>6} met")
     for name in args.rows or SETUPS:
         if name in EXTRA:
-            setups.append(measure_local(args) if name == "local" else measure_activations(args, model_file.parents[1]))
+            setup = measure_local(args) if name == "local" else measure_activations(args, model_file.parents[1])
         else:
-            setups.append(measure_setup(name, args, model_file, model_file.parents[1], prefix))
-        setups[-1]["name"] = name
-        for r in setups[-1]["rows"]:
+            setup = measure_setup(name, args, model_file, model_file.parents[1], prefix)
+        out = save({"name": name, **setup}, args.model)
+        for r in setup["rows"]:
             met = "–" if r["met"] is None else "yes" if r["met"] else "no"
             print(f"{r['row']:38} {r['unit']:>20} {show(r['ours']):>8} {show(r['peer']):>8} {show(r['ratio']):>6} {show(r['limit']):>8} {show(r['target']):>6} {met}", flush=True)
-    cpu = next((l.split(": ")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    out = ROOT / "bench/results/cluster.json"
-    setups = {s["name"]: s | {"commit": commit, "command": "bench/cluster.sh " + " ".join(sys.argv[1:])} for s in setups}
-    with contextlib.suppress(OSError, ValueError, KeyError):  # what other runs found stays
-        setups = {s["name"]: s for s in json.loads(out.read_text())["setups"]} | setups
-    machine = {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release()}
-    out.write_text(json.dumps({"machine": machine, "model": args.model, "setups": list(setups.values())}, indent=1) + "\n")
     print(f"wrote {out.relative_to(ROOT)}")
 
 
